@@ -1,0 +1,42 @@
+"""A real SMTP server for tests: a pytest fixture that receives mail, and the classic smtpd module.
+
+The public names are imported when they are first used: pytest imports this package at every start.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import smtpd
+    from .protocol.lints import Lint
+    from .testing.message import Attachment, Message
+    from .testing.outbox import Messages, Outbox
+    from .testing.recording import RecordingServer
+
+__all__ = ["Attachment", "Lint", "Message", "Messages", "Outbox", "RecordingServer", "smtpd"]
+
+_MODULES = {
+    "Attachment": "testing.message",
+    "Lint": "protocol.lints",
+    "Message": "testing.message",
+    "Messages": "testing.outbox",
+    "Outbox": "testing.outbox",
+    "RecordingServer": "testing.recording",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "smtpd":
+        return import_module(".smtpd", __name__)
+    if name not in _MODULES:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    value = getattr(import_module(f".{_MODULES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

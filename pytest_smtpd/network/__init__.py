@@ -1,0 +1,1 @@
+"""The server's thread: sockets and timers; knows no SMTP."""

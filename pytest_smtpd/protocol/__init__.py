@@ -1,0 +1,1 @@
+"""SMTP without I/O: no socket, no threading, no time."""

@@ -1,0 +1,100 @@
+"""Replies as values: a three-digit code, lines of text, an enhanced status code (RFC 5321 4.2, RFC 2034)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Self
+
+#: RFC 5321 4.5.3.1.5: a reply line, code and CRLF included, has 512 octets at most.
+MAX_REPLY_LINE = 512
+
+#: What is left of a line beside "250-", "5.123.123 " and CRLF.
+_MAX_TEXT = MAX_REPLY_LINE - 4 - 10 - 2
+
+_REPLY_LINE = re.compile(r"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL)
+_ENHANCED = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}(?: |$)")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An SMTP reply.
+
+    `code` is from 200 to 599; `text` may have several lines, parted by a line feed; `enhanced` is an
+    enhanced status code of RFC 3463 such as "5.1.1", sent only where ENHANCEDSTATUSCODES is offered.
+    """
+
+    code: int
+    text: str = ""
+    enhanced: str = ""
+    _plain: bytes = field(init=False, repr=False, compare=False)
+    _with_enhanced: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Format once: the same few replies are sent over and over."""
+        if not 200 <= self.code <= 599:  # noqa: PLR2004
+            msg = f"an SMTP reply code is from 200 to 599, not {self.code}"
+            raise ValueError(msg)
+        if self.enhanced and not _ENHANCED.fullmatch(self.enhanced):
+            msg = f"an enhanced status code looks like 5.1.1, not {self.enhanced!r} (RFC 3463 2)"
+            raise ValueError(msg)
+        if self.enhanced and self.enhanced[0] != str(self.code)[0]:
+            msg = f"the enhanced status code {self.enhanced} contradicts the reply code {self.code} (RFC 2034 4)"
+            raise ValueError(msg)
+        lines = list(_fold(self.text))
+        object.__setattr__(self, "_plain", _format(self.code, lines))
+        object.__setattr__(self, "_with_enhanced", _format(self.code, self._preface(lines)))
+
+    def _preface(self, lines: list[str]) -> list[str]:
+        """Put the enhanced status code before each line that has none of its own (RFC 2034 4)."""
+        if self.is_intermediate:
+            return lines
+        enhanced = self.enhanced or f"{self.code // 100}.0.0"
+        return [line if _ENHANCED.match(line) else f"{enhanced} {line}".rstrip() for line in lines]
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        r"""Read a reply as it is sent: "550 No such user", or "250-one\r\n250 two".
+
+        Raises ValueError when it is none: no code, or lines whose codes differ.
+        """
+        matches = [_REPLY_LINE.fullmatch(line) for line in text.splitlines() or [""]]
+        codes = {match[1] for match in matches if match}
+        well_formed = [match for match in matches if match and (match[2] == "-" or match is matches[-1])]
+        if len(codes) != 1 or len(well_formed) != len(matches) or matches[-1] is None or matches[-1][2] == "-":
+            msg = f"{text!r} is no SMTP reply: it must look like '550 No such user' (RFC 5321 4.2)"
+            raise ValueError(msg)
+        return cls(int(codes.pop()), "\n".join(match[3] or "" for match in well_formed))
+
+    @property
+    def is_positive(self) -> bool:
+        """Whether it is a positive completion reply, 2yz (RFC 5321 4.2.1)."""
+        return self.code < 300  # noqa: PLR2004
+
+    @property
+    def is_intermediate(self) -> bool:
+        """Whether it is a positive intermediate reply, 3yz: the server waits for more."""
+        return 300 <= self.code < 400  # noqa: PLR2004
+
+    def to_bytes(self, *, enhanced: bool = False) -> bytes:
+        """Return the octets on the wire; with `enhanced`, each line of a 2yz, 4yz or 5yz has a status code."""
+        return self._with_enhanced if enhanced else self._plain
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.enhanced} {self.text}" if self.enhanced else f"{self.code} {self.text}".rstrip()
+
+
+def _fold(text: str) -> list[str]:
+    """Cut a text into lines that fit: a reply that is too long becomes a reply of more lines."""
+    # Only UTF-8 sessions may be sent more than ASCII (RFC 6531 3.7.4.2), and none need it.
+    ascii_text = text.encode("ascii", "backslashreplace").decode("ascii")
+    return [
+        line[start : start + _MAX_TEXT]
+        for line in ascii_text.splitlines() or [""]
+        for start in range(0, len(line) or 1, _MAX_TEXT)
+    ]
+
+
+def _format(code: int, lines: list[str]) -> bytes:
+    marks = ["-"] * (len(lines) - 1) + [" "]
+    return "".join(f"{code}{mark}{line}\r\n" for mark, line in zip(marks, lines, strict=True)).encode("ascii")

@@ -1,0 +1,262 @@
+"""SMTPChannel: drives one client's session on its connection."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from pytest_smtpd.protocol.events import Command
+from pytest_smtpd.protocol.mail import Content
+from pytest_smtpd.protocol.replies import Reply
+from pytest_smtpd.protocol.session import NEED_DATA, Session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_smtpd.network.loop import Address, Connection
+    from pytest_smtpd.protocol.events import Event
+    from pytest_smtpd.protocol.state import Settings
+
+DATA_SIZE_DEFAULT = 33_554_432
+
+_LOCAL_ERROR = Reply(451, "Error: requested action aborted: local error in processing", "4.3.0")
+
+
+class Server(Protocol):
+    """What a channel needs of its server."""
+
+    settings: Settings
+    errors: list[Exception]
+
+    def receive(self, peer: Address, content: Content) -> Reply:
+        """Return the answer to a message."""
+
+    def forget(self, channel: SMTPChannel) -> None:
+        """Take notice that the channel's connection is closed."""
+
+
+class SMTPChannel:
+    """One client's session: answers each event, by default as a well-behaved server does.
+
+    To answer a command otherwise, override `smtp_VERB(arg)` and call `push(reply)` in it; a new verb comes
+    by defining such a method. `arg` is what stood behind the verb, or None. Only a positive answer has the
+    effect of the command: a MAIL that is answered with 550 opens no transaction.
+    """
+
+    #: The methods of subclasses that answer verbs, by verb.
+    _answering: ClassVar[dict[str, Callable[[Any, str | None], None]]] = {}
+
+    def __init__(
+        self,
+        server: Server,
+        conn: Connection,
+        addr: Address,
+        data_size_limit: int = DATA_SIZE_DEFAULT,
+        map: dict[int, Any] | None = None,  # noqa: ARG002
+        enable_SMTPUTF8: bool = False,
+        decode_data: bool = False,  # noqa: ARG002
+    ) -> None:
+        self.smtp_server = server
+        self.conn = conn
+        self.addr = self.peer = addr
+        self.data_size_limit = data_size_limit
+        self.enable_SMTPUTF8 = enable_SMTPUTF8
+        self.session = Session(server.settings)
+        self._pushed: list[str] | None = None
+        self._ended = False
+
+    def __init_subclass__(cls) -> None:
+        """Look up once which commands the class answers, so that no text from the network is looked up."""
+        super().__init_subclass__()
+        methods = {name.removeprefix("smtp_"): getattr(cls, name) for name in dir(cls) if name.startswith("smtp_")}
+        cls._answering = {
+            verb: method
+            for verb, method in methods.items()
+            if verb.isupper() and callable(method) and method is not getattr(SMTPChannel, f"smtp_{verb}", None)
+        }
+
+    # What smtpd's users know a session by.
+
+    @property
+    def fqdn(self) -> str:
+        """The server's name in its replies."""
+        return self.session.state.settings.hostname
+
+    @property
+    def seen_greeting(self) -> str:
+        """What the client called itself in HELO or EHLO; "" before."""
+        return self.session.state.helo or ""
+
+    @property
+    def extended_smtp(self) -> bool:
+        """Whether the client said EHLO."""
+        return self.session.state.esmtp
+
+    @property
+    def mailfrom(self) -> str | None:
+        """The reverse-path of the open transaction, "" for the null one; None when none is open."""
+        transaction = self.session.state.transaction
+        return transaction.reverse_path.mailbox if transaction else None
+
+    @property
+    def rcpttos(self) -> list[str]:
+        """The forward-paths of the open transaction."""
+        transaction = self.session.state.transaction
+        return [path.mailbox for path in transaction.forward_paths] if transaction else []
+
+    # How a session is driven.
+
+    def connection_made(self) -> None:
+        """Greet the client."""
+        self._settle(self.session.connect())
+        self._advance()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the client sent."""
+        self.session.receive_data(data)
+        self._advance()
+
+    def get_buffer(self, scratch: bytearray) -> memoryview:
+        """Return the buffer for more of large content."""
+        return self.session.get_buffer(scratch)
+
+    def buffer_updated(self, received: int) -> None:
+        """Take more of large content."""
+        self.session.buffer_updated(received)
+        self._advance()
+
+    def eof_received(self) -> None:
+        """Close, as the client sends no more; but first give it the answer it waits for."""
+        self._ended = True
+        self._advance()
+
+    def connection_lost(self) -> None:
+        """Leave the server: the connection is closed."""
+        self.smtp_server.forget(self)
+
+    def _advance(self) -> None:
+        """Answer all that the client asked, until an answer is to come later; send the answers in one write."""
+        session = self.session
+        while (event := session.next_event()) is not NEED_DATA:
+            self._settle(event)
+        if data := session.data_to_send():
+            self.conn.write(data)
+        self.conn.reads_large = session.wants_buffer
+        if session.state.closing or (self._ended and not session.is_waiting):
+            self.conn.close()
+
+    def _settle(self, event: Event) -> None:
+        """Decide, record, send: who has read the reply may look for the message."""
+        reply = self.answer(event)
+        if reply is None:
+            self.conn.pause_reading()
+            return
+        if reply.is_positive and isinstance(event, Content):
+            self.deliver(event)
+        self.session.send(reply)
+
+    def answer(self, event: Event) -> Reply | None:
+        """Choose the answer to an event; None: it comes later, by `push`, and nothing is read before.
+
+        `event.reply` is what a well-behaved server answers.
+        """
+        try:
+            if isinstance(event, Content):
+                return self.process(event)
+            if isinstance(event, Command) and (method := self._answering.get(event.verb)):
+                return self._call(method, event.argument)
+        except Exception as error:  # noqa: BLE001 - it reaches whoever stops the server
+            self.smtp_server.errors.append(error)
+            return _LOCAL_ERROR
+        return event.reply
+
+    def deliver(self, content: Content) -> None:
+        """Store the message, whose 250 is about to be sent."""
+
+    def process(self, content: Content) -> Reply:
+        """Give the message to the server, unless it can't be accepted anyway."""
+        return self.smtp_server.receive(self.peer, content) if content.reply.is_positive else content.reply
+
+    def _call(self, method: Callable[[Any, str | None], None], argument: str) -> Reply | None:
+        """Have a subclass answer a command, and read the reply from what it pushes."""
+        self._pushed = []
+        try:
+            method(self, argument or None)
+            return Reply.parse("\r\n".join(self._pushed)) if self._pushed else None
+        finally:
+            self._pushed = None
+
+    def push(self, msg: str) -> None:
+        """Reply: to the command that is being answered, or to the one whose answer was to come later.
+
+        A reply of several lines may be pushed line by line, "250-one", "250 two". In the serving thread.
+        """
+        if self._pushed is not None:
+            self._pushed.append(msg)
+            return
+        self.session.send(Reply.parse(msg))
+        self.conn.resume_reading()
+        self._advance()
+
+    def close_when_done(self) -> None:
+        """Close the connection as soon as the replies so far are sent."""
+        self.session.state.closing = True
+
+    def close(self) -> None:
+        """Close the connection now."""
+        self.conn.abort()
+
+    def shut_down(self) -> None:
+        """Tell the client that the server goes down, and close (RFC 5321 3.8)."""
+        if not self.session.state.closing:
+            self.conn.write(self.session.shutdown_notice())
+        self.conn.close()
+
+    # The usual answers, for subclasses to override and to call.
+
+    def _answer_as(self, verb: str, arg: str | None) -> None:
+        """Push the answer that a well-behaved server gives to this command."""
+        self.push(self.session.format(self.session.ask(verb, arg or "").reply))
+
+    def smtp_EHLO(self, arg: str | None) -> None:
+        """Answer EHLO."""
+        self._answer_as("EHLO", arg)
+
+    def smtp_HELO(self, arg: str | None) -> None:
+        """Answer HELO."""
+        self._answer_as("HELO", arg)
+
+    def smtp_MAIL(self, arg: str | None) -> None:
+        """Answer MAIL; `arg` is "FROM:<address> parameters"."""
+        self._answer_as("MAIL", arg)
+
+    def smtp_RCPT(self, arg: str | None) -> None:
+        """Answer RCPT; `arg` is "TO:<address> parameters"."""
+        self._answer_as("RCPT", arg)
+
+    def smtp_DATA(self, arg: str | None) -> None:
+        """Answer DATA."""
+        self._answer_as("DATA", arg)
+
+    def smtp_RSET(self, arg: str | None) -> None:
+        """Answer RSET."""
+        self._answer_as("RSET", arg)
+
+    def smtp_NOOP(self, arg: str | None) -> None:
+        """Answer NOOP."""
+        self._answer_as("NOOP", arg)
+
+    def smtp_QUIT(self, arg: str | None) -> None:
+        """Answer QUIT."""
+        self._answer_as("QUIT", arg)
+
+    def smtp_HELP(self, arg: str | None) -> None:
+        """Answer HELP."""
+        self._answer_as("HELP", arg)
+
+    def smtp_VRFY(self, arg: str | None) -> None:
+        """Answer VRFY."""
+        self._answer_as("VRFY", arg)
+
+    def smtp_EXPN(self, arg: str | None) -> None:
+        """Answer EXPN."""
+        self._answer_as("EXPN", arg)

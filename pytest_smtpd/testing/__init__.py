@@ -1,0 +1,1 @@
+"""What a test sees: messages, the outbox, criteria, and the server that records."""
