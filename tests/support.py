@@ -1,0 +1,136 @@
+"""What several test files use: dialogues as data, and a client that speaks in raw octets."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+from pytest_smtpd.protocol import extensions
+from pytest_smtpd.protocol.mail import Content
+from pytest_smtpd.protocol.session import NEED_DATA, Session
+from pytest_smtpd.protocol.state import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pytest_smtpd.protocol.lints import Lint
+    from pytest_smtpd.protocol.replies import Reply
+
+#: A session that offers everything, as RecordingServer's do.
+FULL = Settings(extensions=extensions.ALL)
+STRICT = Settings(extensions=extensions.ALL, strict=True)
+
+
+@dataclass(frozen=True)
+class Received:
+    """A message that a session took: its envelope and its content."""
+
+    mailfrom: str
+    rcpttos: list[str]
+    data: bytes
+    lints: list[Lint] = field(compare=False)
+
+
+@dataclass
+class Dialogue:
+    """What came of a conversation: the replies after the greeting, and the messages taken."""
+
+    replies: list[str] = field(default_factory=list)
+    messages: list[Received] = field(default_factory=list)
+    lints: list[Lint] = field(default_factory=list, compare=False)
+    closed: bool = False
+
+    @property
+    def codes(self) -> str:
+        """The reply codes with their enhanced status codes, parted by a space: "250 2.1.0 501 5.5.4"."""
+        return " ".join(_codes(reply) for reply in self.replies)
+
+
+def _codes(reply: str) -> str:
+    code, _, text = reply.splitlines()[-1].partition(" ")
+    enhanced = text.partition(" ")[0]
+    return f"{code} {enhanced}" if enhanced[:2] in {"2.", "4.", "5."} and enhanced.count(".") == 2 else code
+
+
+def split_replies(octets: bytes) -> list[str]:
+    """Part the octets that a server sent into replies; the lines of one reply are parted by a line feed."""
+    replies: list[str] = []
+    continued = False
+    for line in octets.decode("ascii").removesuffix("\r\n").split("\r\n") if octets else []:
+        if continued:
+            replies[-1] += f"\n{line}"
+        else:
+            replies.append(line)
+        continued = line[3:4] == "-"
+    return replies
+
+
+def play(segments: list[bytes], settings: Settings, answers: Mapping[str, Reply]) -> Dialogue:
+    """Give a session these segments one after the other; answer the stages in `answers` otherwise than usual."""
+    session = Session(settings)
+    event = session.connect()
+    session.send(answers.get("CONNECT", event.reply))
+    session.data_to_send()
+    dialogue = Dialogue()
+    for segment in segments:
+        session.receive_data(segment)
+        while (event := session.next_event()) is not NEED_DATA:
+            reply = answers.get(event.stage, event.reply)
+            if isinstance(event, Content) and reply.is_positive:
+                transaction = event.transaction
+                forward_paths = [path.mailbox for path in transaction.forward_paths]
+                lints = list(transaction.lints)
+                dialogue.messages.append(Received(transaction.reverse_path.mailbox, forward_paths, event.data, lints))
+            session.send(reply)
+            dialogue.lints += event.lints
+        dialogue.replies += split_replies(session.data_to_send())
+    dialogue.closed = session.state.closing
+    return dialogue
+
+
+def converse(
+    *segments: bytes, settings: Settings = FULL, answers: Mapping[str, Reply] | None = None, split: bool = True
+) -> Dialogue:
+    """Play a conversation with each segment whole, and again octet by octet: both must come to the same.
+
+    `split=False` leaves out the second where segments matter. `answers` maps stages to replies.
+    """
+    whole = play(list(segments), settings, answers or {})
+    if split:
+        octets = [bytes([octet]) for octet in b"".join(segments)]
+        assert play(octets, settings, answers or {}) == whole
+    return whole
+
+
+class RawClient:
+    """A client that sends octets as they are and reads replies: for what no library would send."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self.socket = socket.create_connection(address, timeout=10)
+        self._file = self.socket.makefile("rb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+        self.socket.close()
+
+    def send(self, octets: bytes) -> None:
+        """Send octets."""
+        self.socket.sendall(octets)
+
+    def read_reply(self) -> str:
+        """Read one reply, the lines of which are parted by a line feed; "" at the end of the connection."""
+        lines = []
+        while line := self._file.readline():
+            lines.append(line.decode("ascii").removesuffix("\r\n"))
+            if line[3:4] != b"-":
+                break
+        return "\n".join(lines)
+
+    def ask(self, command: str) -> str:
+        """Send a command and read its reply."""
+        self.send(command.encode() + b"\r\n")
+        return self.read_reply()
