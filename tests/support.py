@@ -57,7 +57,7 @@ def split_replies(octets: bytes) -> list[str]:
     """Part the octets that a server sent into replies; the lines of one reply are parted by a line feed."""
     replies: list[str] = []
     continued = False
-    for line in octets.decode("ascii").removesuffix("\r\n").split("\r\n") if octets else []:
+    for line in octets.decode().removesuffix("\r\n").split("\r\n") if octets else []:
         if continued:
             replies[-1] += f"\n{line}"
         else:
@@ -66,22 +66,26 @@ def split_replies(octets: bytes) -> list[str]:
     return replies
 
 
+def take(content: Content) -> Received:
+    """Return the message of which the last question has been decided: it is for those who were accepted."""
+    transaction = content.transaction
+    rcpttos = [transaction.forward_paths[index].mailbox for index in content.accepted]
+    return Received(transaction.reverse_path.mailbox, rcpttos, content.data, list(transaction.lints))
+
+
 def play(segments: list[bytes], settings: Settings, answers: Mapping[str, Reply]) -> Dialogue:
     """Give a session these segments one after the other; answer the stages in `answers` otherwise than usual."""
     session = Session(settings)
-    event = session.connect()
-    session.send(answers.get("CONNECT", event.reply))
+    greeting = session.connect()
+    session.send(answers.get("CONNECT", greeting.reply))
     session.data_to_send()
     dialogue = Dialogue()
     for segment in segments:
         session.receive_data(segment)
         while (event := session.next_event()) is not NEED_DATA:
             reply = answers.get(event.stage, event.reply)
-            if isinstance(event, Content) and reply.is_positive:
-                transaction = event.transaction
-                forward_paths = [path.mailbox for path in transaction.forward_paths]
-                lints = list(transaction.lints)
-                dialogue.messages.append(Received(transaction.reverse_path.mailbox, forward_paths, event.data, lints))
+            if isinstance(event, Content) and event.decide(reply):
+                dialogue.messages.append(take(event))
             session.send(reply)
             dialogue.lints += event.lints
         dialogue.replies += split_replies(session.data_to_send())

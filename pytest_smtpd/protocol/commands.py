@@ -5,21 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import grammar
-from .events import OK, Command, NotImplementedHere, Refusal, Unrecognized
+from .auth import Auth
+from .chunking import Bdat
+from .directory import Expn, Vrfy
+from .events import OK, Command, NotImplementedHere, Refusal
 from .mail import Data, Mail, Rcpt
 from .replies import Reply
+from .starttls import StartTls
 
 if TYPE_CHECKING:
     from .state import Settings, State
 
 BYE = Reply(221, "Bye", "2.0.0")
-CANNOT_VERIFY = Reply(252, "Cannot VRFY user, but will accept message and attempt delivery", "2.5.2")
 
 
 class Helo(Command):
     """HELO (RFC 5321 4.1.1.1); also a second one, which is an implicit RSET (4.1.4)."""
 
-    __slots__ = ()
     syntax = "HELO hostname"
     enhanced = False
 
@@ -27,11 +29,11 @@ class Helo(Command):
         if not self.argument:
             raise Refusal(self._syntax_error(state))
         for lint in grammar.helo_lints(self.argument):
-            self._sloppy(lint, state, self._syntax_error(state))
-        return self._welcome(state.settings)
+            self.note_or_refuse(lint, state, self._syntax_error(state))
+        return self._welcome(state)
 
-    def _welcome(self, settings: Settings) -> Reply:
-        return settings.helo_reply
+    def _welcome(self, state: State) -> Reply:
+        return state.settings.helo_reply
 
     def take(self, state: State, reply: Reply) -> None:
         if reply.is_positive:
@@ -43,12 +45,11 @@ class Helo(Command):
 class Ehlo(Helo):
     """EHLO (RFC 5321 4.1.1.1)."""
 
-    __slots__ = ()
     syntax = "EHLO hostname"
     ends_group = True
 
-    def _welcome(self, settings: Settings) -> Reply:
-        return settings.ehlo_reply
+    def _welcome(self, state: State) -> Reply:
+        return state.settings.ehlo_replies[state.secure]
 
     def take(self, state: State, reply: Reply) -> None:
         super().take(state, reply)
@@ -56,10 +57,15 @@ class Ehlo(Helo):
             state.esmtp = True
 
 
+class Lhlo(Ehlo):
+    """LHLO (RFC 2033 4.1): LMTP's EHLO."""
+
+    syntax = "LHLO hostname"
+
+
 class Rset(Command):
     """RSET (RFC 5321 4.1.1.5)."""
 
-    __slots__ = ()
     syntax = "RSET"
 
     def examine(self, state: State) -> Reply:
@@ -74,7 +80,6 @@ class Rset(Command):
 class Noop(Command):
     """NOOP (RFC 5321 4.1.1.9), with or without an argument."""
 
-    __slots__ = ()
     syntax = "NOOP"
     ends_group = True
 
@@ -82,40 +87,27 @@ class Noop(Command):
         return OK
 
 
-class Vrfy(Command):
-    """VRFY (RFC 5321 3.5.3): answered, and never with a 250 that nothing has verified."""
-
-    __slots__ = ()
-    syntax = "VRFY <address>"
-    ends_group = True
-
-    def examine(self, state: State) -> Reply:
-        if not self.argument:
-            return self._syntax_error(state)
-        return CANNOT_VERIFY
-
-
 class Help(Command):
     """HELP (RFC 5321 4.1.1.8)."""
 
-    __slots__ = ()
+    extension = "HELP"
 
     def examine(self, state: State) -> Reply:
-        if "HELP" not in state.settings.keywords:
-            return Unrecognized(self.verb, self.argument).examine(state)
-        supported = f"Supported commands: {' '.join(verb for verb, command in COMMANDS.items() if command.syntax)}"
+        keywords = {"", *state.settings.keywords}
+        commands = commands_for(state.settings).items()
+        topics = {verb: topic for verb, topic in commands if topic.syntax and topic.extension in keywords}
+        supported = f"Supported commands: {' '.join(topics)}"
         if not self.argument:
             return Reply(214, supported, "2.0.0")
-        topic = COMMANDS.get(self.argument.upper(), Help)
-        if not topic.syntax:
+        topic = topics.get(self.argument.upper())
+        if topic is None:
             return Reply(501, supported, "5.5.4")
-        return Reply(214, f"Syntax: {topic(self.argument, '')._full_syntax(state)}", "2.0.0")  # noqa: SLF001
+        return Reply(214, f"Syntax: {topic.full_syntax(state)}", "2.0.0")
 
 
 class Quit(Command):
     """QUIT (RFC 5321 4.1.1.10)."""
 
-    __slots__ = ()
     syntax = "QUIT"
     ends_group = True
 
@@ -128,10 +120,7 @@ class Quit(Command):
             state.closing = True
 
 
-#: Every verb that the session knows, in the order in which HELP lists them.
-COMMANDS: dict[str, type[Command]] = {
-    "EHLO": Ehlo,
-    "HELO": Helo,
+_COMMANDS: dict[str, type[Command]] = {
     "MAIL": Mail,
     "RCPT": Rcpt,
     "DATA": Data,
@@ -139,6 +128,17 @@ COMMANDS: dict[str, type[Command]] = {
     "NOOP": Noop,
     "QUIT": Quit,
     "VRFY": Vrfy,
+    "BDAT": Bdat,
+    "STARTTLS": StartTls,
+    "AUTH": Auth,
     "HELP": Help,
-    **dict.fromkeys(("EXPN", "TURN", "SEND", "SOML", "SAML"), NotImplementedHere),
+    "EXPN": Expn,
+    **dict.fromkeys(("TURN", "SEND", "SOML", "SAML"), NotImplementedHere),
 }
+_SMTP_COMMANDS: dict[str, type[Command]] = {"EHLO": Ehlo, "HELO": Helo, **_COMMANDS}
+_LMTP_COMMANDS: dict[str, type[Command]] = {"LHLO": Lhlo, **_COMMANDS}
+
+
+def commands_for(settings: Settings) -> dict[str, type[Command]]:
+    """Return every verb that a session with these settings knows, in the order in which HELP lists them."""
+    return _LMTP_COMMANDS if settings.lmtp else _SMTP_COMMANDS

@@ -1,16 +1,16 @@
-"""Mail data on the wire: where it ends, and what a dot at the start of a line means (RFC 5321 4.1.1.4, 4.5.2).
+"""Content on the wire: where it ends, and what a dot at the start of a line means (RFC 5321 4.1.1.4, 4.5.2).
 
 Only CRLF "." CRLF ends mail data. A server that takes anything else for the end lets one message smuggle in
-another (CVE-2023-51764, -51765, -51766).
+another (CVE-2023-51764, -51765, -51766). Chunks of BDAT are counted instead (RFC 3030 2).
 
-Everything is searched and copied in chunks as large as they come, in C, never line by line.
+Everything is searched and copied in pieces as large as they come, in C, never line by line.
 """
 
 from __future__ import annotations
 
 import io
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from .lints import Lint
 
@@ -22,35 +22,27 @@ if TYPE_CHECKING:
 _END = b"\r\n.\r\n"
 _STUFFED_DOT = b"\r\n."
 
-#: What may be the beginning of an end that the next chunk completes, the longest first.
+#: What may be the beginning of an end that the next piece completes, the longest first.
 _UNFINISHED = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r")
 
-_TOO_LONG_LINE = re.compile(rb"[^\r\n]{999}")
+# The search begins at line starts only, else its time would grow with the square of the lines' length.
+_TOO_LONG_LINE = re.compile(rb"(?<![^\r\n])[^\r\n]{999}")
 
 
-class MailData:
-    """Collects the octets behind a 354 up to the end of mail data, with transparency undone.
+class ContentStore:
+    """Keeps the content of a message while it comes: at most `limit` octets, 0 for any number.
 
-    Takes chunks of any size through `feed`, or, for large content, straight out of a socket without a copy:
-    receive into `get_buffer(scratch)`, then tell `buffer_updated` how many octets came. Whatever arrives,
-    it stores no more than `limit` octets (0: any number); of larger content it keeps nothing and goes on
-    looking for the end, so that the session stays in step (RFC 5321 4.5.3.1.9).
+    Of larger content nothing is kept; it is only counted.
     """
 
-    __slots__ = ("_carry", "_limit", "_scratch", "_sink", "_skip", "_whole", "finished", "size")
+    __slots__ = ("_file", "_limit", "_whole", "size")
 
     def __init__(self, limit: int = 0) -> None:
-        self.finished = False
-        #: Octets so far, the final CRLF of the last line included, stuffed dots not (RFC 1870 3).
+        #: Octets so far, the CRLF of the last line included, stuffed dots not (RFC 1870 3).
         self.size = 0
         self._limit = limit
-        self._whole: bytes | None = None
-        self._sink: io.BytesIO | None = None
-        # The CRLF of the DATA command line counts as the one before the first line (RFC 5321 4.1.1.4),
-        # is carried like any other and skipped when it is written.
-        self._carry = b"\r\n"
-        self._skip = 2
-        self._scratch = bytearray()
+        self._whole = b""
+        self._file: io.BytesIO | None = None
 
     @property
     def too_large(self) -> bool:
@@ -59,44 +51,92 @@ class MailData:
 
     @property
     def data(self) -> bytes:
-        """The content; b"" while it is unfinished, or when it is too large."""
-        if self._whole is not None:
-            return self._whole
-        return self._sink.getvalue() if self.finished and self._sink else b""
+        """The octets so far, without a copy; b"" when they are too many."""
+        return self._file.getvalue() if self._file else self._whole
 
-    def feed(self, chunk: bytes) -> bytes:
-        """Take a chunk and return what follows the end in it: b"" as long as the end has not come."""
-        if self._skip and self._is_whole(chunk):
-            self._finish_whole(chunk[:-3])
-            return b""
-        chunk = self._carry + chunk
-        return self._scan(chunk, len(chunk))
+    def write(self, part: bytes | memoryview) -> None:
+        """Append octets."""
+        self.size += len(part)
+        if self.too_large:
+            self._file = None
+        elif part:
+            if self._file is None:
+                self._file = io.BytesIO()
+            self._file.write(part)
+
+    def write_whole(self, data: bytes) -> None:
+        """Take all that there will be, without a copy."""
+        self.size = len(data)
+        if not self.too_large:
+            self._whole = data
+
+
+class Receiver(Protocol):
+    """Takes octets that are no command lines, and knows where they end.
+
+    In pieces of any size through `feed`; or, if there is much, straight out of a socket without a copy:
+    receive into `get_buffer(scratch)`, then tell `buffer_updated` how many octets came.
+    """
+
+    store: ContentStore
+    finished: bool
+
+    def feed(self, piece: bytes) -> bytes:
+        """Take a piece and return what follows the end in it: b"" as long as the end has not come."""
 
     def get_buffer(self, scratch: bytearray) -> memoryview:
         """Return the part of `scratch` into which the next octets may be received."""
+
+    def buffer_updated(self, received: int) -> bytes:
+        """Take `received` octets that now stand in the buffer last given out; return as `feed` does."""
+
+
+class MailData:
+    """Receives what follows a 354 up to the end of mail data, and undoes transparency.
+
+    However much there is, it goes on looking for the end, so that the session stays in step
+    (RFC 5321 4.5.3.1.9).
+    """
+
+    __slots__ = ("_carry", "_scratch", "_skip", "finished", "store")
+
+    def __init__(self, store: ContentStore) -> None:
+        self.store = store
+        self.finished = False
+        # The CRLF of the DATA command line counts as the one before the first line (RFC 5321 4.1.1.4),
+        # is carried like any other and skipped when it is written.
+        self._carry = b"\r\n"
+        self._skip = 2
+        self._scratch = bytearray()
+
+    def feed(self, piece: bytes) -> bytes:
+        """Take a piece; see `Receiver`."""
+        if self._skip and self._is_whole(piece):
+            self.store.write_whole(piece[:-3])
+            self.finished = True
+            return b""
+        piece = self._carry + piece
+        return self._scan(piece, len(piece))
+
+    def get_buffer(self, scratch: bytearray) -> memoryview:
+        """Return a buffer; see `Receiver`."""
         size = len(self._carry)
         scratch[:size] = self._carry
         self._scratch = scratch
         return memoryview(scratch)[size:]
 
     def buffer_updated(self, received: int) -> bytes:
-        """Take `received` octets that now stand in the buffer last given out; return as `feed` does."""
+        """Take what was received; see `Receiver`."""
         return self._scan(self._scratch, len(self._carry) + received)
 
-    def _is_whole(self, chunk: bytes) -> bool:
-        """Whether this is the first chunk, and all of a message that has no dots to remove."""
+    def _is_whole(self, piece: bytes) -> bool:
+        """Whether this is the first piece, and all of a message that has no dots to remove."""
         return (
             self._carry == b"\r\n"
-            and chunk.endswith(_END)
-            and chunk.find(_STUFFED_DOT) == len(chunk) - len(_END)
-            and not chunk.startswith(b".")
+            and piece.endswith(_END)
+            and piece.find(_STUFFED_DOT) == len(piece) - len(_END)
+            and not piece.startswith(b".")
         )
-
-    def _finish_whole(self, data: bytes) -> None:
-        self.size = len(data)
-        self.finished = True
-        if not self.too_large:
-            self._whole = data
 
     def _scan(self, buffer: bytes | bytearray, end: int) -> bytes:
         """Write what is certainly content in `buffer[:end]`, and carry what may belong to the end."""
@@ -125,26 +165,57 @@ class MailData:
             if self._skip and end:
                 part = part[self._skip :]
                 self._skip = 0
-            self.size += len(part)
-            if self.too_large:
-                self._sink = None
-            elif part:
-                if self._sink is None:
-                    self._sink = io.BytesIO()
-                self._sink.write(part)
+            self.store.write(part)
+
+
+class Chunk:
+    """Receives a number of octets that was announced (RFC 3030 2)."""
+
+    __slots__ = ("_remaining", "_scratch", "finished", "store")
+
+    def __init__(self, size: int, store: ContentStore) -> None:
+        self.store = store
+        self.finished = size == 0
+        self._remaining = size
+        self._scratch = bytearray()
+
+    def feed(self, piece: bytes) -> bytes:
+        """Take a piece; see `Receiver`."""
+        size = self._remaining
+        self._write(memoryview(piece)[:size])
+        return piece[size:]
+
+    def get_buffer(self, scratch: bytearray) -> memoryview:
+        """Return a buffer; see `Receiver`."""
+        self._scratch = scratch
+        return memoryview(scratch)[: self._remaining]
+
+    def buffer_updated(self, received: int) -> bytes:
+        """Take what was received; see `Receiver`."""
+        with memoryview(self._scratch) as view, view[:received] as part:
+            self._write(part)
+        return b""
+
+    def _write(self, part: memoryview) -> None:
+        self.store.write(part)
+        self._remaining -= len(part)
+        self.finished = not self._remaining
 
 
 def content_lints(data: bytes, parameters: Parameters) -> Iterator[Lint]:
     """Say what in the content a client should not have sent, given the parameters of its MAIL command."""
     declared = dict(parameters)
-    line_ends = data.count(b"\r\n")
-    if data.count(b"\n") != line_ends:
-        yield Lint.BARE_LF
-    if data.count(b"\r") != line_ends:
-        yield Lint.BARE_CR
-    if _TOO_LONG_LINE.search(data):
-        yield Lint.LONG_LINE
-    if (declared.get("BODY") or "").upper() != "8BITMIME" and not data.isascii():
+    body = (declared.get("BODY") or "").upper()
+    if body != "BINARYMIME":
+        line_ends = data.count(b"\r\n")
+        if data.count(b"\n") != line_ends:
+            yield Lint.BARE_LF
+        if data.count(b"\r") != line_ends:
+            yield Lint.BARE_CR
+        if _TOO_LONG_LINE.search(data):
+            yield Lint.LONG_LINE
+    if body not in {"8BITMIME", "BINARYMIME"} and not data.isascii():
         yield Lint.UNDECLARED_8BIT
-    if 0 < int(declared.get("SIZE") or 0) < len(data):
+    size = declared.get("SIZE") or ""
+    if size.isdecimal() and 0 < int(size) < len(data):
         yield Lint.SIZE_EXCEEDED

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, ClassVar
 from .replies import Reply
 
 if TYPE_CHECKING:
+    from .content import Receiver
     from .lints import Lint
     from .state import State
 
 # The texts of all replies are those of the classic smtpd, against which many suites were written.
 OK = Reply(250, "OK", "2.0.0")
 SEND_HELO_FIRST = Reply(503, "Error: send HELO first", "5.5.1")
+SEND_EHLO_FIRST = Reply(503, "Error: send EHLO first", "5.5.1")
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, not an error
@@ -30,17 +32,25 @@ class Refusal(Exception):  # noqa: N818 - an answer, not an error
 class Event:
     """A question from the client, with the answer that a well-behaved server gives in `reply`."""
 
-    __slots__ = ("lints", "reply")
-
     #: What a rule calls this event: a verb, or "CONNECT" or "CONTENT".
-    stage: ClassVar[str]
+    stage: str
+    reply: Reply = OK
+    #: What the client did against the rules with this event.
+    lints: tuple[Lint, ...] = ()
+    #: What takes the octets that follow instead of commands, and the question once it has all of them.
+    receiving: tuple[Receiver, Event] | None = None
     #: Whether its replies carry enhanced status codes: greeting and EHLO have none (RFC 2034 4).
     enhanced: ClassVar[bool] = True
 
-    def __init__(self) -> None:
-        self.reply = OK
-        #: What the client did against the rules with this event.
-        self.lints: tuple[Lint, ...] = ()
+    #: Whether the usual answer refuses a client that did not wait, and so ends the session.
+    refused_for_haste: bool = False
+    #: Whether what the client said reveals a password or token.
+    secret: bool = False
+
+    @property
+    def said(self) -> str:
+        """What the client said, for people to read; "" if it said nothing."""
+        return ""
 
     def examine(self, state: State) -> Reply:
         """Return the answer of a well-behaved server; raises `Refusal` as well."""
@@ -51,9 +61,10 @@ class Event:
 
     def note(self, lint: Lint) -> None:
         """Remember what the client did against the rules."""
-        self.lints = (*self.lints, lint)
+        if lint not in self.lints:
+            self.lints = (*self.lints, lint)
 
-    def _sloppy(self, lint: Lint, state: State, refusal: Reply) -> None:
+    def note_or_refuse(self, lint: Lint, state: State, refusal: Reply) -> None:
         """Note what a patient server accepts; a strict one refuses it."""
         if state.settings.strict:
             raise Refusal(refusal)
@@ -63,7 +74,6 @@ class Event:
 class Connect(Event):
     """A client has connected (RFC 5321 3.1)."""
 
-    __slots__ = ()
     stage = "CONNECT"
     enhanced = False
 
@@ -71,18 +81,23 @@ class Connect(Event):
         return state.settings.greeting
 
     def take(self, state: State, reply: Reply) -> None:
-        state.refused = not reply.is_positive
+        if not reply.is_positive:
+            state.refuse_service()
 
 
 class BadLine(Event):
     """What was sent as a command line and is none: empty, too long, or with octets that have no place in it."""
 
-    __slots__ = ()
     stage = ""
 
-    def __init__(self, reply: Reply) -> None:
-        super().__init__()
+    def __init__(self, reply: Reply, line: bytes) -> None:
         self.reply = reply
+        self._line = line
+        self.secret = line[:4].upper() == b"AUTH"
+
+    @property
+    def said(self) -> str:
+        return ascii(self._line.decode("ascii", "backslashreplace"))[1:-1]
 
     def examine(self, state: State) -> Reply:  # noqa: ARG002
         return self.reply
@@ -91,28 +106,35 @@ class BadLine(Event):
 class Command(Event):
     """A command line: its verb in upper case, and its argument as it was sent, "" for none."""
 
-    __slots__ = ("argument", "verb")
-
+    #: The keyword of the extension without which there is no such command.
+    extension: ClassVar[str] = ""
     #: How it is written, for HELP and for syntax errors; "": nothing to show.
     syntax: ClassVar[str] = ""
+    #: Whether octets follow the command line, and the answer comes only behind them.
+    carries_octets: ClassVar[bool] = False
     #: Whether it must be the last command of a group (RFC 2920 3.1).
     ends_group: ClassVar[bool] = False
 
     def __init__(self, verb: str, argument: str) -> None:
-        super().__init__()
-        self.verb = verb
+        self.stage = self.verb = verb
         self.argument = argument
+        # Also where there is no AUTH, or a space is missing.
+        self.secret = verb.startswith("AUTH") and (verb != "AUTH" or " " in argument)
 
     @property
-    def stage(self) -> str:  # type: ignore[override]
-        """The verb: any client may make up a new one."""
-        return self.verb
+    def said(self) -> str:
+        return f"{self.verb} {self.argument}".rstrip()
+
+    def announce(self, state: State) -> None:
+        """Set `receiving` if octets follow this very command line, as `carries_octets` says they may."""
 
     def _syntax_error(self, state: State, enhanced: str = "5.5.4") -> Reply:
-        return Reply(501, f"Syntax: {self._full_syntax(state)}", enhanced)
+        return Reply(501, f"Syntax: {self.full_syntax(state)}", enhanced)
 
-    def _full_syntax(self, state: State) -> str:  # noqa: ARG002
-        return self.syntax
+    @classmethod
+    def full_syntax(cls, state: State) -> str:  # noqa: ARG003
+        """Return how the command is written in a session like this."""
+        return cls.syntax
 
     def _no_argument(self, state: State) -> None:
         if self.argument:
@@ -122,8 +144,6 @@ class Command(Event):
 class Unrecognized(Command):
     """A verb that no command has."""
 
-    __slots__ = ()
-
     def examine(self, state: State) -> Reply:  # noqa: ARG002
         return Reply(500, f'Error: command "{self.verb}" not recognized', "5.5.1")
 
@@ -131,7 +151,6 @@ class Unrecognized(Command):
 class NotImplementedHere(Command):
     """A verb that the standards know and this server does not serve (RFC 5321 4.2.4)."""
 
-    __slots__ = ()
     ends_group = True
 
     def examine(self, state: State) -> Reply:  # noqa: ARG002

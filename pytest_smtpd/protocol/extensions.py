@@ -5,38 +5,51 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from .auth import AUTH
+from .chunking import BINARYMIME, CHUNKING
+from .directory import EXPN
+from .dsn import DSN
+from .grammar import GrammarError
+from .limits import LIMITS
 from .replies import Reply
-from .state import Extension, Settings
+from .starttls import REQUIRETLS, STARTTLS
+from .state import Extension
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from .state import State
+
 _SIZE_VALUE = re.compile(r"[0-9]{1,20}", re.ASCII)
 
-_BAD_SIZE = Reply(501, "Error: SIZE takes a number of up to 20 digits", "5.5.4")
 _TOO_LARGE = Reply(552, "Error: message size exceeds fixed maximum message size", "5.3.4")
 _BAD_BODY = Reply(501, "Error: BODY can only be one of 7BIT, 8BITMIME", "5.5.4")
+_BAD_BINARY_BODY = Reply(501, "Error: BODY can only be one of 7BIT, 8BITMIME, BINARYMIME", "5.5.4")
 _BAD_SMTPUTF8 = Reply(501, "Error: SMTPUTF8 takes no arguments", "5.5.4")
 
 
-def _check_size(value: str | None, settings: Settings) -> Reply | None:
+def _check_size(value: str | None, state: State) -> Reply | None:
     """RFC 1870 6: a declared size that can't be taken is refused before the content is sent."""
     if value is None or not _SIZE_VALUE.fullmatch(value):
-        return _BAD_SIZE
-    return _TOO_LARGE if 0 < settings.data_size_limit < int(value) else None
+        msg = "SIZE takes a number of up to 20 digits"
+        raise GrammarError(msg)
+    return _TOO_LARGE if 0 < state.settings.data_size_limit < int(value) else None
 
 
-def _check_body(value: str | None, _settings: Settings) -> Reply | None:
-    return None if value and value.upper() in {"7BIT", "8BITMIME"} else _BAD_BODY
+def _check_body(value: str | None, state: State) -> Reply | None:
+    body = value.upper() if value and value.isascii() else ""
+    if "BINARYMIME" in state.settings.keywords:
+        return None if body in {"7BIT", "8BITMIME", "BINARYMIME"} else _BAD_BINARY_BODY
+    return None if body in {"7BIT", "8BITMIME"} else _BAD_BODY
 
 
-def _check_smtputf8(value: str | None, _settings: Settings) -> Reply | None:
+def _check_smtputf8(value: str | None, _state: State) -> Reply | None:
     return None if value is None else _BAD_SMTPUTF8
 
 
 SIZE = Extension(
     keyword="SIZE",
-    parameter=lambda settings: str(settings.data_size_limit),
+    parameter=lambda settings, _secure: str(settings.data_size_limit),
     mail_parameters={"SIZE": _check_size},
     longer_lines={"MAIL": 26},  # RFC 1870 3
 )
@@ -51,18 +64,20 @@ PIPELINING = Extension(keyword="PIPELINING")
 ENHANCED_STATUS_CODES = Extension(keyword="ENHANCEDSTATUSCODES")
 HELP = Extension(keyword="HELP")
 
-#: All that can be offered, in the order in which EHLO lists them.
-ALL = (SIZE, EIGHT_BIT_MIME, SMTPUTF8, PIPELINING, ENHANCED_STATUS_CODES, HELP)
+#: All that can be offered at once, in the order in which EHLO lists them.
+ALL = (SIZE, EIGHT_BIT_MIME, SMTPUTF8, PIPELINING, ENHANCED_STATUS_CODES, CHUNKING, BINARYMIME, DSN, HELP)
+#: What can be offered only where it is configured.
+CONFIGURED = (STARTTLS, REQUIRETLS, AUTH, LIMITS, EXPN)
 
 
-def without(hidden: Iterable[str]) -> tuple[Extension, ...]:
-    """Return all extensions but the hidden ones, and but those that may not be offered without them.
+def without(hidden: Iterable[str], configured: Iterable[Extension] = ()) -> tuple[Extension, ...]:
+    """Return all extensions, and those configured, but the hidden ones and those that need a hidden one.
 
     Raises ValueError for a keyword that no extension has.
     """
     names = {keyword.upper() for keyword in hidden}
-    known = {extension.keyword for extension in ALL}
+    known = {extension.keyword for extension in (*ALL, *CONFIGURED)}
     if unknown := names - known:
         msg = f"hide: no extension is called {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}"
         raise ValueError(msg)
-    return tuple(extension for extension in ALL if not names & {extension.keyword, extension.needs})
+    return tuple(extension for extension in (*ALL, *configured) if not names & {extension.keyword, extension.needs})

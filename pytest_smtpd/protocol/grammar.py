@@ -27,6 +27,8 @@ _LITERAL = r"\[[!-Z^-~]*\]"
 _LOOSE_LOCAL_PART = rf"(?:{_ATEXT}|\.)+"
 _LOOSE_DOMAIN = rf"[A-Za-z0-9_.{_UTF8}-]+"
 
+_GENERAL_LITERAL = re.compile(r"[A-Za-z0-9-]*[A-Za-z0-9]:[!-Z^-~]+")
+
 _AT_DOMAIN = rf"@(?:{_DOMAIN}|{_LITERAL})"
 _PATH = re.compile(
     rf"(?P<route>{_AT_DOMAIN}(?:,{_AT_DOMAIN})*:)?"
@@ -34,15 +36,16 @@ _PATH = re.compile(
 )
 _STRICT_DOT_STRING = re.compile(_DOT_STRING)
 _STRICT_DOMAIN = re.compile(_DOMAIN)
-_COMMON_PATH = re.compile(rf"<({_DOT_STRING})@({_DOMAIN})>")
+_COMMON_PATH = re.compile(rf"<({_DOT_STRING}@{_DOMAIN})>(?: (.*))?")
 _PARAMETER = re.compile(rf"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~{_UTF8}]+))?")
-_COMMAND = re.compile(r"([A-Za-z][A-Za-z0-9]*)(?: +([^\x00-\x1f\x7f]*))?")
+_XTEXT = re.compile(rf"(?:[!-*,-<>-~{_UTF8}]|\+[0-9A-F]{{2}})*")
+_HEXCHAR = re.compile(rb"\+([0-9A-F]{2})")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _QUOTED_PAIR = re.compile(r"\\(.)")
 
 
 #: ESMTP parameters in the order in which they came: keywords in upper case, each with its value or None.
-Parameters: TypeAlias = list[tuple[str, "str | None"]]
+Parameters: TypeAlias = tuple[tuple[str, "str | None"], ...]
 
 
 class GrammarError(ValueError):
@@ -72,14 +75,15 @@ class Path:
 
 def parse_command(line: str) -> tuple[str, str]:
     """Split a command line into its verb in upper case and its argument, "" for none."""
-    match = _COMMAND.fullmatch(line.rstrip(" "))
-    if match is None:
-        if _CONTROL.search(line):
-            msg = "a command line has no control characters"
-            raise ControlCharacterError(msg)
-        msg = "a command line begins with a verb of letters"
+    line = line.rstrip(" \t")
+    verb, _, argument = line.partition(" ")
+    if not line.isprintable() and _CONTROL.search(line):
+        msg = "a command line has no control characters"
+        raise ControlCharacterError(msg)
+    if not verb or not verb.isascii():
+        msg = "a command line begins with a verb"
         raise GrammarError(msg)
-    return match[1].upper(), match[2] or ""
+    return verb.upper(), argument.lstrip(" ")
 
 
 def parse_path_argument(keyword: str, argument: str) -> tuple[Path, str]:
@@ -87,12 +91,10 @@ def parse_path_argument(keyword: str, argument: str) -> tuple[Path, str]:
     if argument[: len(keyword)].upper() != keyword:
         msg = f"the argument does not begin with {keyword}"
         raise GrammarError(msg)
-    text = argument[len(keyword) :]
-    if match := _COMMON_PATH.match(text):
-        path = Path(match[0][1:-1], lints=_length_lints(match[1], match[2], match[0]))
-        rest = text[match.end() :]
-    else:
-        path, rest = _parse_path(text)
+    common = _COMMON_PATH.fullmatch(argument, len(keyword))
+    if common and len(common[1]) <= MAX_LOCAL_PART and common[1].isascii():
+        return Path(common[1]), common[2] or ""
+    path, rest = _parse_path(argument[len(keyword) :])
     if rest and not rest.startswith(" "):
         msg = "parameters are parted from the path by a space"
         raise GrammarError(msg)
@@ -106,14 +108,14 @@ def _parse_path(text: str) -> tuple[Path, str]:
         lints.append(Lint.SPACE_BEFORE_PATH)
         text = text.lstrip(" ")
     if text.startswith("<"):
-        inner, bracket, rest = _up_to_bracket(text[1:])
+        inner, bracket, rest = _partition_unquoted(text[1:], ">")
         if not bracket:
             msg = "the path lacks its closing bracket"
             raise PathError(msg) if "@[" in inner else GrammarError(msg)
     else:
         lints.append(Lint.NO_BRACKETS)
-        inner, _, rest = text.partition(" ")
-        rest = rest and " " + rest
+        inner, space, rest = _partition_unquoted(text, " ")
+        rest = space + rest
         if not inner:
             msg = "there is no path"
             raise GrammarError(msg)
@@ -121,10 +123,10 @@ def _parse_path(text: str) -> tuple[Path, str]:
     return Path(path.mailbox, path.route, (*lints, *path.lints)), rest
 
 
-def _up_to_bracket(text: str) -> tuple[str, str, str]:
-    """Part a text at the ">" that closes the path, which is not one inside of a quoted string."""
+def _partition_unquoted(text: str, end: str) -> tuple[str, str, str]:
+    """Part a text at the first such character that is not inside of a quoted string."""
     if '"' not in text:
-        return text.partition(">")
+        return text.partition(end)
     quoted = False
     escaped = False
     for index, character in enumerate(text):
@@ -134,8 +136,8 @@ def _up_to_bracket(text: str) -> tuple[str, str, str]:
             escaped = True
         elif character == '"':
             quoted = not quoted
-        elif character == ">" and not quoted:
-            return text[:index], ">", text[index + 1 :]
+        elif character == end and not quoted:
+            return text[:index], end, text[index + 1 :]
     return text, "", ""
 
 
@@ -185,9 +187,9 @@ def _check_address_literal(literal: str) -> None:
     try:
         if not colon:
             ipaddress.IPv4Address(literal)
-        elif tag.upper() == "IPV6":
+        elif tag.upper() == "IPV6" and "%" not in content:  # RFC 5321 knows no zones
             ipaddress.IPv6Address(content)
-        elif not content or not re.fullmatch(r"[A-Za-z0-9-]*[A-Za-z0-9]", tag):
+        elif tag.upper() == "IPV6" or not _GENERAL_LITERAL.fullmatch(literal):
             raise ValueError  # noqa: TRY301
     except ValueError:
         msg = f"[{literal}] is no address literal"
@@ -196,19 +198,31 @@ def _check_address_literal(literal: str) -> None:
 
 def parse_parameters(text: str) -> Parameters:
     """Read "SIZE=10 SMTPUTF8": keywords in upper case, each with its value or None, in order."""
-    parameters: Parameters = []
-    for word in text.split():
+    parameters = []
+    for word in filter(None, text.split(" ")):
         match = _PARAMETER.fullmatch(word)
         if match is None:
             msg = f"{word!r} is no ESMTP parameter"
             raise GrammarError(msg)
         parameters.append((match[1].upper(), match[2]))
-    return parameters
+    return tuple(parameters)
 
 
 def format_parameters(parameters: Parameters) -> list[str]:
     """Write parameters as they are sent, one string each: "SIZE=10"."""
     return [keyword if value is None else f"{keyword}={value}" for keyword, value in parameters]
+
+
+def decode_xtext(text: str) -> str:
+    """Decode xtext (RFC 3461 4), in which "+3D" stands for "="; raises GrammarError for what is none.
+
+    UTF-8 in an international address comes raw (RFC 6533 3, utf-8-addr-unitext) or encoded.
+    """
+    if not _XTEXT.fullmatch(text):
+        msg = f"{text!r} is no xtext"
+        raise GrammarError(msg)
+    octets = _HEXCHAR.sub(lambda match: bytes.fromhex(match[1].decode()), text.encode())
+    return octets.decode("utf-8", "backslashreplace")
 
 
 def helo_lints(argument: str) -> tuple[Lint, ...]:
@@ -229,8 +243,8 @@ def canonical_mailbox(mailbox: str) -> str:
     (RFC 5321 4.1.2): `"ada"@Example.ORG` is `ada@example.org`. The case of the local part counts.
     """
     local_part, at, domain = mailbox.rpartition("@")
-    if not at:
-        return mailbox
+    if not at or domain.endswith('"'):
+        return "postmaster" if mailbox.lower() == "postmaster" else mailbox  # RFC 5321 4.5.1
     if local_part.startswith('"') and local_part.endswith('"'):
         unquoted = _QUOTED_PAIR.sub(r"\1", local_part[1:-1])
         if _STRICT_DOT_STRING.fullmatch(unquoted):

@@ -38,6 +38,10 @@ class Lint(StrEnum):
     NO_DOMAIN = "no-domain", "gave an address without a domain (RFC 5321 2.3.5)"
     TOO_LONG_PATH = "path-too-long", "gave a path that is longer than servers must take (RFC 5321 4.5.3.1)"
     RAW_UTF8_ADDRESS = "raw-utf8-address", "gave a non-ASCII address without the SMTPUTF8 parameter (RFC 6531 3.5)"
+    LONG_INITIAL_RESPONSE = (
+        "long-initial-response",
+        "sent an initial response that is too long for the AUTH command line (RFC 4954 4)",
+    )
     BARE_LF = (
         "bare-lf",
         "sent LF without CR in the content: use policy=email.policy.SMTP, or send_message() (RFC 5321 2.3.8)",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from . import grammar
-from .content import MailData, content_lints
+from .content import Chunk, ContentStore, MailData, content_lints
 from .events import OK, SEND_HELO_FIRST, Command, Event, Refusal
+from .grammar import Path
 from .lints import Lint
 from .replies import Reply
 from .state import Transaction
@@ -21,7 +22,9 @@ START_MAIL_INPUT = Reply(354, "End data with <CR><LF>.<CR><LF>")
 NESTED_MAIL = Reply(503, "Error: nested MAIL command", "5.5.1")
 NEED_MAIL = Reply(503, "Error: need MAIL command", "5.5.1")
 NEED_RCPT = Reply(503, "Error: need RCPT command", "5.5.1")
+NEED_BDAT = Reply(503, "Error: the content comes with BDAT", "5.5.1")
 NO_VALID_RECIPIENTS = Reply(554, "Error: no valid recipients", "5.5.1")
+TOO_MANY_MESSAGES = Reply(451, "Error: too many messages in one session", "4.5.3")
 TOO_MANY_RECIPIENTS = Reply(452, "Error: too many recipients", "4.5.3")
 TOO_MUCH_MAIL_DATA = Reply(552, "Error: Too much mail data", "5.3.4")
 
@@ -37,8 +40,6 @@ _STRICT_CONTENT = {
 class _PathCommand(Command):
     """What MAIL and RCPT have in common: a path and parameters."""
 
-    __slots__ = ("parameters", "path")
-
     keyword: ClassVar[str]
     #: The enhanced status code for an address that cannot be one.
     bad_address: ClassVar[str]
@@ -46,53 +47,75 @@ class _PathCommand(Command):
     no_smtputf8: ClassVar[Reply]
     unknown_parameter: ClassVar[Reply]
 
+    #: What it names; None where there is no path in the argument.
+    path: Path | None = None
+    parameters: Parameters = ()
+    #: The enhanced status code for what is wrong with the argument, if it can't be read.
+    _flaw = ""
+
     def __init__(self, verb: str, argument: str) -> None:
         super().__init__(verb, argument)
-        #: What it names. Whoever accepts an argument that has no path in it gets the argument.
-        self.path = grammar.Path(argument)
-        self.parameters: Parameters = []
-
-    def _full_syntax(self, state: State) -> str:
-        return f"{self.syntax} [SP <mail-parameters>]" if state.esmtp else self.syntax
-
-    def _read_argument(self, state: State) -> None:
         try:
-            self.path, rest = grammar.parse_path_argument(self.keyword, self.argument)
-            self.parameters = grammar.parse_parameters(rest) if rest else []
+            self.path, rest = grammar.parse_path_argument(self.keyword, argument)
+            if rest:
+                self.parameters = grammar.parse_parameters(rest)
         except grammar.PathError:
-            raise Refusal(self._syntax_error(state, self.bad_address)) from None
+            self._flaw = self.bad_address
         except grammar.GrammarError:
-            raise Refusal(self._syntax_error(state)) from None
-        for lint in self.path.lints:
+            self._flaw = "5.5.4"
+
+    @property
+    def accepted_path(self) -> Path:
+        """What whoever accepts this command gets: the path, or an argument that is none as it stands."""
+        return self.path or Path(self.argument)
+
+    @classmethod
+    def full_syntax(cls, state: State) -> str:
+        """Return the syntax, with parameters where the client may use any."""
+        return f"{cls.syntax} [SP <mail-parameters>]" if state.esmtp else cls.syntax
+
+    def _check_path(self, state: State) -> Path:
+        if self.path is None or self._flaw:
+            raise Refusal(self._syntax_error(state, self._flaw))
+        if self.parameters and not state.esmtp and not state.settings.parameters_after_helo:
+            raise Refusal(self._syntax_error(state))
+        path = self.path
+        for lint in path.lints:
             form = lint in {Lint.SPACE_BEFORE_PATH, Lint.NO_BRACKETS}
-            self._sloppy(lint, state, self._syntax_error(state, "5.5.4" if form else self.bad_address))
+            self.note_or_refuse(lint, state, self._syntax_error(state, "5.5.4" if form else self.bad_address))
+        return path
 
     def _check_parameters(self, state: State, checks: dict[str, ParameterCheck]) -> None:
-        seen: set[str] = set()
         for keyword, value in self.parameters:
             check = checks.get(keyword)
             if check is None:
                 raise Refusal(self.unknown_parameter)
-            if keyword in seen and value is not None:
-                raise Refusal(self._syntax_error(state))
-            if keyword in seen:
-                # CPython's smtplib sends SMTPUTF8 twice when it is in mail_options, too.
-                self._sloppy(Lint.DUPLICATE_PARAMETER, state, self._syntax_error(state))
-            seen.add(keyword)
-            if refusal := check(value, state.settings):
+            try:
+                refusal = check(value, state)
+            except grammar.GrammarError:
+                refusal = self._syntax_error(state)
+            if refusal is not None:
                 raise Refusal(refusal)
-        if self.parameters and not state.esmtp:
-            self._sloppy(Lint.PARAMETER_WITHOUT_EHLO, state, self.unknown_parameter)
+        if not state.esmtp:
+            self.note_or_refuse(Lint.PARAMETER_WITHOUT_EHLO, state, self.unknown_parameter)
+        if len(dict(self.parameters)) < len(self.parameters):
+            self._check_duplicates(state)
 
-    def _check_ascii(self, state: State, parameters: Parameters) -> None:
-        if not self.path.mailbox.isascii() and ("SMTPUTF8", None) not in parameters:
-            self._sloppy(Lint.RAW_UTF8_ADDRESS, state, self.no_smtputf8)
+    def _check_duplicates(self, state: State) -> None:
+        keywords = [keyword for keyword, _ in self.parameters]
+        if any(value is not None and keywords.count(keyword) > 1 for keyword, value in self.parameters):
+            raise Refusal(self._syntax_error(state))
+        # CPython's smtplib sends SMTPUTF8 twice when it is in mail_options, too.
+        self.note_or_refuse(Lint.DUPLICATE_PARAMETER, state, self._syntax_error(state))
+
+    def _check_ascii(self, path: Path, parameters: Parameters, state: State) -> None:
+        if not path.mailbox.isascii() and ("SMTPUTF8", None) not in parameters:
+            self.note_or_refuse(Lint.RAW_UTF8_ADDRESS, state, self.no_smtputf8)
 
 
 class Mail(_PathCommand):
     """MAIL (RFC 5321 4.1.1.2): opens a transaction."""
 
-    __slots__ = ()
     syntax = "MAIL FROM: <address>"
     keyword = "FROM:"
     bad_address = "5.1.7"
@@ -102,22 +125,25 @@ class Mail(_PathCommand):
     def examine(self, state: State) -> Reply:
         if state.helo is None:
             return SEND_HELO_FIRST
-        self._read_argument(state)
+        path = self._check_path(state)
         if state.transaction is not None:
             return NESTED_MAIL
-        self._check_parameters(state, state.settings.mail_parameters)
-        self._check_ascii(state, self.parameters)
+        if self.parameters:
+            self._check_parameters(state, state.settings.mail_parameters)
+        self._check_ascii(path, self.parameters, state)
+        if 0 < state.settings.max_messages <= state.messages:
+            return TOO_MANY_MESSAGES
         return MAIL_OK
 
     def take(self, state: State, reply: Reply) -> None:
         if reply.is_positive:
-            state.transaction = Transaction(self.path, self.parameters, dict(state.lints))
+            state.messages += 1
+            state.transaction = Transaction(self.accepted_path, self.parameters, dict(state.lints))
 
 
 class Rcpt(_PathCommand):
     """RCPT (RFC 5321 4.1.1.3): adds a recipient to the transaction."""
 
-    __slots__ = ()
     syntax = "RCPT TO: <address>"
     keyword = "TO:"
     bad_address = "5.1.3"
@@ -130,64 +156,107 @@ class Rcpt(_PathCommand):
         transaction = state.transaction
         if transaction is None:
             return NEED_MAIL
-        self._read_argument(state)
-        if not self.path.mailbox:
-            raise Refusal(self._syntax_error(state, self.bad_address))
-        self._check_parameters(state, state.settings.rcpt_parameters)
-        self._check_ascii(state, transaction.parameters)
-        full = len(transaction.forward_paths) >= state.settings.max_recipients
+        if transaction.chunks is not None:
+            return NEED_BDAT
+        path = self._check_path(state)
+        if not path.mailbox:
+            return self._syntax_error(state, self.bad_address)
+        if self.parameters:
+            self._check_parameters(state, state.settings.rcpt_parameters)
+        self._check_ascii(path, transaction.parameters, state)
+        full = 0 < state.settings.max_recipients <= len(transaction.forward_paths)
         return TOO_MANY_RECIPIENTS if full else RCPT_OK
 
     def take(self, state: State, reply: Reply) -> None:
         if reply.is_positive and state.transaction is not None:
-            state.transaction.forward_paths.append(self.path)
+            state.transaction.forward_paths.append(self.accepted_path)
             state.transaction.forward_parameters.append(self.parameters)
 
 
 class Data(Command):
     """DATA (RFC 5321 4.1.1.4): its 354 makes all that follows content."""
 
-    __slots__ = ()
     syntax = "DATA"
     ends_group = True
 
     def examine(self, state: State) -> Reply:
-        self._no_argument(state)
         if state.helo is None:
             return SEND_HELO_FIRST
-        if state.transaction is None or not state.transaction.forward_paths:
+        self._no_argument(state)
+        transaction = state.transaction
+        if transaction is None or not transaction.forward_paths:
             return NEED_RCPT
+        if transaction.needs_chunks:
+            return NEED_BDAT
         return START_MAIL_INPUT
 
     def take(self, state: State, reply: Reply) -> None:
         if reply.is_intermediate:
-            state.mail_data = MailData(state.settings.data_size_limit)
+            store = ContentStore(state.settings.data_size_limit)
+            self.receiving = MailData(store), Content.begin(state, store)
 
 
 class Content(Event):
-    """The end of mail data. Whether the server takes the message is the question.
+    """The end of mail data, or of the last chunk. Whether the server takes the message is the question.
 
-    `transaction` is the envelope; `data` the content in bytes, CRLF kept and dots removed.
+    In SMTP there is one such question for all recipients, in LMTP one for each (RFC 2033 4.2).
     """
 
-    __slots__ = ("mail_data", "transaction")
     stage = "CONTENT"
 
-    def __init__(self, transaction: Transaction | None, mail_data: MailData) -> None:
-        super().__init__()
+    #: The command that ends the content; "": a lone dot did.
+    command: str = ""
+
+    def __init__(
+        self, transaction: Transaction, store: ContentStore, about: range, accepted: list[int] | None = None
+    ) -> None:
+        #: The envelope.
+        self.transaction = transaction
+        self.store = store
+        #: Which of the recipients this question is about.
+        self.about = about
+        #: For which of them the message was accepted.
+        self.accepted = [] if accepted is None else accepted
+
+    @classmethod
+    def begin(cls, state: State, store: ContentStore) -> Self:
+        """Return the first question about the content of the open transaction."""
         # A DATA that was answered with 354 although there was no transaction leads here without one.
-        self.transaction = transaction or Transaction(grammar.Path(""), [], {})
-        self.mail_data = mail_data
+        transaction = state.transaction or Transaction(Path(""), (), {})
+        recipients = len(transaction.forward_paths)
+        return cls(transaction, store, range(min(recipients, 1) if state.settings.lmtp else recipients))
+
+    @property
+    def said(self) -> str:
+        """What stands for the content in a dialogue, once for all questions about it."""
+        if self.about.start > 0:
+            return ""
+        return self.command or f"({self.store.size} octets of content)"
 
     @property
     def data(self) -> bytes:
-        """The content, b"" if it was too large."""
-        return self.mail_data.data
+        """The content in bytes, CRLF kept and dots removed; b"" if it was too large."""
+        return self.store.data
+
+    @property
+    def rcpttos(self) -> list[str]:
+        """The recipients that this question is about."""
+        return [self.transaction.forward_paths[index].mailbox for index in self.about]
+
+    @property
+    def _is_last(self) -> bool:
+        return self.about.stop == len(self.transaction.forward_paths)
+
+    def decide(self, reply: Reply) -> bool:
+        """Note an answer that is about to be sent; return whether it completes a message to be stored."""
+        if reply.is_positive:
+            self.accepted += self.about
+        return self._is_last and bool(self.accepted)
 
     def examine(self, state: State) -> Reply:
         if not self.transaction.forward_paths:
             return NO_VALID_RECIPIENTS  # RFC 2920 3.2 (4): a client that pipelined DATA sends its lone dot
-        if self.mail_data.too_large:
+        if self.store.too_large:
             return TOO_MUCH_MAIL_DATA
         if state.settings.strict:
             for lint in content_lints(self.data, self.transaction.parameters):
@@ -196,5 +265,9 @@ class Content(Event):
         return OK
 
     def take(self, state: State, reply: Reply) -> None:  # noqa: ARG002 - whatever it was, it is over
-        state.transaction = None
-        state.mail_data = None
+        if self._is_last:
+            state.transaction = None
+            return
+        stop = self.about.stop
+        following = type(self)(self.transaction, self.store, range(stop, stop + 1), self.accepted)
+        self.receiving = Chunk(0, self.store), following

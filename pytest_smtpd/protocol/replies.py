@@ -9,11 +9,17 @@ from typing import Self
 #: RFC 5321 4.5.3.1.5: a reply line, code and CRLF included, has 512 octets at most.
 MAX_REPLY_LINE = 512
 
+#: From this code on replies are negative: 4yz transiently, 5yz permanently (RFC 5321 4.2.1).
+NEGATIVE = 400
+
+#: The code of a SASL challenge (RFC 4954 4).
+CHALLENGE = 334
+
 #: What is left of a line beside "250-", "5.123.123 " and CRLF.
 _MAX_TEXT = MAX_REPLY_LINE - 4 - 10 - 2
 
 _REPLY_LINE = re.compile(r"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL)
-_ENHANCED = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}(?: |$)")
+_ENHANCED = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}(?= |\Z)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +27,14 @@ class Reply:
     """An SMTP reply.
 
     `code` is from 200 to 599; `text` may have several lines, parted by a line feed; `enhanced` is an
-    enhanced status code of RFC 3463 such as "5.1.1", sent only where ENHANCEDSTATUSCODES is offered.
+    enhanced status code of RFC 3463 such as "5.1.1", sent only where ENHANCEDSTATUSCODES is offered; `utf8`
+    allows more than ASCII, to a client that has asked for it (RFC 6531 3.7.4.2).
     """
 
     code: int
     text: str = ""
     enhanced: str = ""
+    utf8: bool = False
     _plain: bytes = field(init=False, repr=False, compare=False)
     _with_enhanced: bytes = field(init=False, repr=False, compare=False)
 
@@ -41,7 +49,8 @@ class Reply:
         if self.enhanced and self.enhanced[0] != str(self.code)[0]:
             msg = f"the enhanced status code {self.enhanced} contradicts the reply code {self.code} (RFC 2034 4)"
             raise ValueError(msg)
-        lines = list(_fold(self.text))
+        # A challenge is one line, which may be longer than others (RFC 4954 4).
+        lines = [self.text] if self.code == CHALLENGE else _fold(self.text, utf8=self.utf8)
         object.__setattr__(self, "_plain", _format(self.code, lines))
         object.__setattr__(self, "_with_enhanced", _format(self.code, self._preface(lines)))
 
@@ -49,7 +58,8 @@ class Reply:
         """Put the enhanced status code before each line that has none of its own (RFC 2034 4)."""
         if self.is_intermediate:
             return lines
-        enhanced = self.enhanced or f"{self.code // 100}.0.0"
+        own = _ENHANCED.match(lines[0])
+        enhanced = own[0] if own else self.enhanced or f"{self.code // 100}.0.0"
         return [line if _ENHANCED.match(line) else f"{enhanced} {line}".rstrip() for line in lines]
 
     @classmethod
@@ -76,25 +86,30 @@ class Reply:
         """Whether it is a positive intermediate reply, 3yz: the server waits for more."""
         return 300 <= self.code < 400  # noqa: PLR2004
 
+    @property
+    def is_negative(self) -> bool:
+        """Whether it is a transient or permanent negative reply, 4yz or 5yz."""
+        return self.code >= NEGATIVE
+
     def to_bytes(self, *, enhanced: bool = False) -> bytes:
         """Return the octets on the wire; with `enhanced`, each line of a 2yz, 4yz or 5yz has a status code."""
         return self._with_enhanced if enhanced else self._plain
 
     def __str__(self) -> str:
-        return f"{self.code} {self.enhanced} {self.text}" if self.enhanced else f"{self.code} {self.text}".rstrip()
+        return " ".join(filter(None, (str(self.code), self.enhanced, self.text)))
 
 
-def _fold(text: str) -> list[str]:
+def _fold(text: str, *, utf8: bool) -> list[str]:
     """Cut a text into lines that fit: a reply that is too long becomes a reply of more lines."""
-    # Only UTF-8 sessions may be sent more than ASCII (RFC 6531 3.7.4.2), and none need it.
-    ascii_text = text.encode("ascii", "backslashreplace").decode("ascii")
+    allowed = text if utf8 else text.encode("ascii", "backslashreplace").decode("ascii")
+    width = _MAX_TEXT // 4 if utf8 else _MAX_TEXT  # a character has up to four octets in UTF-8
     return [
-        line[start : start + _MAX_TEXT]
-        for line in ascii_text.splitlines() or [""]
-        for start in range(0, len(line) or 1, _MAX_TEXT)
+        line[start : start + width]
+        for line in allowed.splitlines() or [""]
+        for start in range(0, len(line) or 1, width)
     ]
 
 
 def _format(code: int, lines: list[str]) -> bytes:
     marks = ["-"] * (len(lines) - 1) + [" "]
-    return "".join(f"{code}{mark}{line}\r\n" for mark, line in zip(marks, lines, strict=True)).encode("ascii")
+    return "".join(f"{code}{mark}{line}\r\n" for mark, line in zip(marks, lines, strict=True)).encode()

@@ -15,16 +15,17 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Literal
 
-from .commands import COMMANDS
+from .auth import AuthResponse
+from .commands import commands_for
 from .events import BadLine, Command, Connect, Event, Refusal, Unrecognized
 from .grammar import ControlCharacterError, GrammarError, parse_command
+from .guards import guard
 from .lints import Lint
-from .mail import Content
-from .replies import Reply
+from .replies import NEGATIVE, Reply
 from .state import State
 
 if TYPE_CHECKING:
-    from .content import MailData
+    from .content import Receiver
     from .state import Settings
 
 
@@ -39,9 +40,7 @@ BAD_SYNTAX = Reply(500, "Error: bad syntax", "5.5.2")
 LINE_TOO_LONG = Reply(500, "Error: line too long", "5.5.2")
 INVALID_CHARACTER = Reply(500, "Error: invalid character", "5.5.2")
 NO_CONTROL_CHARACTERS = Reply(501, "Error: no control characters are allowed", "5.5.2")
-NO_SERVICE = Reply(503, "Error: no service, only QUIT is possible", "5.5.1")
 NOT_SYNCHRONIZED = Reply(554, "Error: SMTP protocol synchronization", "5.5.0")
-SHUTTING_DOWN = Reply(421, "Service not available, closing transmission channel", "4.3.2")
 
 #: The code that closes the connection, whatever it answers (RFC 5321 3.8).
 _SERVICE_NOT_AVAILABLE = 421
@@ -50,7 +49,18 @@ _SERVICE_NOT_AVAILABLE = 421
 class Session:
     """One client's session (RFC 5321 3): the state machine. It never raises on input; it answers."""
 
-    __slots__ = ("_discarding", "_enhanced", "_input", "_output", "_pending", "_position", "_strict", "state")
+    __slots__ = (
+        "_commands",
+        "_discarding",
+        "_enhanced",
+        "_input",
+        "_output",
+        "_pending",
+        "_position",
+        "_receiving",
+        "_strict",
+        "state",
+    )
 
     def __init__(self, settings: Settings) -> None:
         self.state = State(settings)
@@ -59,8 +69,10 @@ class Session:
         self._output: list[bytes] = []
         self._pending: Event | None = None
         self._discarding = False
+        self._receiving: tuple[Receiver, Event] | None = None
         self._enhanced = "ENHANCEDSTATUSCODES" in settings.keywords
         self._strict = settings.strict
+        self._commands = commands_for(settings)
 
     # What the driver does.
 
@@ -70,23 +82,28 @@ class Session:
 
     def receive_data(self, data: bytes) -> None:
         """Take octets from the client: any number, cut anywhere."""
-        if isinstance(self._pending, Connect):
+        if data and isinstance(self._pending, Connect):
             self._pending.note(Lint.EARLY_TALKER)
             if self._strict:
                 self._pending.reply = NOT_SYNCHRONIZED
+                self._pending.refused_for_haste = True
+        if self.state.starting_tls:
+            return  # what comes in the clear by now may be an attacker's (CVE-2011-0411)
         self._input = self._input[self._position :] + data if self._input else data
         self._position = 0
 
     def next_event(self) -> Event | Literal[_NeedData.NEED_DATA]:
         """Return the next question, or NEED_DATA; also NEED_DATA while a question waits for its answer."""
-        if self._pending is not None or self.state.closing:
+        if self._pending is not None or self.state.closing or self.state.starting_tls:
             return NEED_DATA
-        mail_data = self.state.mail_data
-        return self._next_command() if mail_data is None else self._next_content(mail_data)
+        return self._next_command() if self._receiving is None else self._receive(*self._receiving)
 
     def ask(self, verb: str, argument: str) -> Event:
         """Ask this instead of what is waiting for an answer; return the event with its answer."""
-        return self._ask(COMMANDS.get(verb, Unrecognized)(verb, argument))
+        command = self._make_command(verb, argument)
+        if self._pending and Lint.BARE_LF_COMMAND in self._pending.lints:
+            command.note(Lint.BARE_LF_COMMAND)
+        return self._ask(command)
 
     def send(self, reply: Reply) -> None:
         """Answer the event that waits, with its own reply or with any other: the state follows this one."""
@@ -96,9 +113,16 @@ class Session:
             raise RuntimeError(msg)
         self._pending = None
         state = self.state
+        if reply.code >= NEGATIVE:
+            state.count_error()
         self._output.append(reply.to_bytes(enhanced=self._enhanced and event.enhanced))
         event.take(state, reply)
-        if reply.code == _SERVICE_NOT_AVAILABLE or reply is NOT_SYNCHRONIZED:
+        if event.receiving is not None:
+            self._receiving = event.receiving
+        if state.starting_tls:
+            # And so may what was pipelined behind STARTTLS.
+            self._input, self._position, self._discarding = b"", 0, False
+        if reply.code == _SERVICE_NOT_AVAILABLE or (event.refused_for_haste and reply.is_negative):
             state.closing = True
         if event.lints:
             state.note(event.lints)
@@ -108,74 +132,86 @@ class Session:
         output, self._output = self._output, []
         return output[0] if len(output) == 1 else b"".join(output)
 
+    def tls_established(self) -> None:
+        """Begin anew: TLS is active from here on. What was sent in the clear is forgotten (RFC 3207 4.2)."""
+        self.state.secured()
+
     @property
-    def is_waiting(self) -> bool:
-        """Whether an event waits for its answer."""
-        return self._pending is not None
+    def waiting(self) -> Event | None:
+        """The event that waits for its answer."""
+        return self._pending
 
     def format(self, reply: Reply) -> str:
         """Return a reply as this session sends it, without its last line end."""
-        return reply.to_bytes(enhanced=self._enhanced).decode("ascii").removesuffix("\r\n")
+        return reply.to_bytes(enhanced=self._enhanced).decode().removesuffix("\r\n")
 
-    def shutdown_notice(self) -> bytes:
-        """Return what is sent unasked when the server goes down; the session is over (RFC 5321 3.8)."""
+    def end(self, reply: Reply) -> bytes:
+        """End the session unasked, with a 421 (RFC 5321 3.8); return what is to be sent for it."""
         self.state.closing = True
-        return SHUTTING_DOWN.to_bytes(enhanced=self._enhanced)
+        return reply.to_bytes(enhanced=self._enhanced)
 
     # Large content goes past the input buffer: see MailData.
 
     @property
     def wants_buffer(self) -> bool:
         """Whether there is large content, which `get_buffer` and `buffer_updated` take without a copy."""
-        mail_data = self.state.mail_data
-        return mail_data is not None and mail_data.size > 0 and not mail_data.finished
+        if self._receiving is None:
+            return False
+        receiver = self._receiving[0]
+        return receiver.store.size > 0 and not receiver.finished
 
     def get_buffer(self, scratch: bytearray) -> memoryview:
         """Return the part of `scratch` into which the client's next octets may be received."""
-        assert self.state.mail_data is not None  # noqa: S101
-        return self.state.mail_data.get_buffer(scratch)
+        return self._receiver.get_buffer(scratch)
 
     def buffer_updated(self, received: int) -> None:
         """Take `received` octets that now stand in the buffer last given out."""
-        assert self.state.mail_data is not None  # noqa: S101
-        self._input = self.state.mail_data.buffer_updated(received)
+        self._input = self._receiver.buffer_updated(received)
         self._position = 0
+
+    @property
+    def _receiver(self) -> Receiver:
+        if self._receiving is None:
+            msg = "no content is expected: ask wants_buffer first"
+            raise RuntimeError(msg)
+        return self._receiving[0]
 
     # How events are found.
 
     def _ask(self, event: Event) -> Event:
         self._pending = event
+        state = self.state
         try:
-            event.reply = self._gate(event) or event.examine(self.state)
+            if state.guarded:
+                guard(event.stage, state)
+            if self._position < len(self._input) and isinstance(event, Command):
+                self._check_pipelining(event)
+            event.reply = event.examine(state)
         except Refusal as refusal:
             event.reply = refusal.reply
         return event
 
-    def _gate(self, event: Event) -> Reply | None:
-        """Return the answer that the session's state gives to any command, if it does."""
-        if self.state.refused and event.stage != "QUIT":
-            return NO_SERVICE
-        if self._position < len(self._input) and isinstance(event, Command):
-            return self._check_pipelining(event)
-        return None
-
-    def _check_pipelining(self, command: Command) -> Reply | None:
+    def _check_pipelining(self, command: Command) -> None:
         """Note a client that sends ahead where it must wait (RFC 2920 3.1)."""
         if not self.state.esmtp or "PIPELINING" not in self.state.settings.keywords:
             command.note(Lint.NOT_PIPELINING)
         elif command.ends_group:
             command.note(Lint.PIPELINED_LAST)
         else:
-            return None
-        return NOT_SYNCHRONIZED if self._strict else None
+            return
+        # What stands behind QUIT is ignored anyway (RFC 5321 4.1.1.10).
+        if self._strict and command.verb != "QUIT":
+            command.refused_for_haste = True
+            raise Refusal(NOT_SYNCHRONIZED)
 
-    def _next_content(self, mail_data: MailData) -> Event | Literal[_NeedData.NEED_DATA]:
-        if not mail_data.finished and self._position < len(self._input):
-            self._input = mail_data.feed(self._input[self._position :])
+    def _receive(self, receiver: Receiver, question: Event) -> Event | Literal[_NeedData.NEED_DATA]:
+        if not receiver.finished and self._position < len(self._input):
+            self._input = receiver.feed(self._input[self._position :])
             self._position = 0
-        if not mail_data.finished:
+        if not receiver.finished:
             return NEED_DATA
-        return self._ask(Content(self.state.transaction, mail_data))
+        self._receiving = None
+        return self._ask(question)
 
     def _next_command(self) -> Event | Literal[_NeedData.NEED_DATA]:
         # RFC 5321 2.3.8: only CRLF ends a line. Postfix, Exim and many others take LF for it, and so do we.
@@ -186,15 +222,25 @@ class Session:
             self._keep_unfinished_line()
             return NEED_DATA
         self._position = end + len(line_end)
-        if self._discarding:
-            self._discarding = False
-            return self._ask(BadLine(LINE_TOO_LONG))
+        discarded, self._discarding = self._discarding, False
         line = self._input[start:end]
         bare = not self._strict and not line.endswith(b"\r")
-        event = self._read_line(line.removesuffix(b"\r"))
+        if not self._strict:
+            line = line.removesuffix(b"\r")
+        event = self._read_event(line, discarded=discarded)
         if bare:
             event.note(Lint.BARE_LF_COMMAND)
+        if event.receiving is not None:
+            self._receiving = event.receiving
+            return self._receive(*self._receiving)
         return self._ask(event)
+
+    def _read_event(self, line: bytes, *, discarded: bool) -> Event:
+        if self.state.exchange is not None:
+            return AuthResponse(*self.state.exchange, None if discarded else line)
+        if discarded:
+            return BadLine(LINE_TOO_LONG, b"(a line that is too long)")
+        return self._read_line(line)
 
     def _keep_unfinished_line(self) -> None:
         """Keep what may become a line; of what is too long for one, no more than its possible CR."""
@@ -207,14 +253,28 @@ class Session:
 
     def _read_line(self, line: bytes) -> Event:
         settings = self.state.settings
+        if len(line) + 2 > settings.longest_line:
+            # Before it is read: had it come octet by octet, no more of it would be known either.
+            return BadLine(LINE_TOO_LONG, line)
         try:
             verb, argument = parse_command(line.decode("utf-8" if settings.utf8_commands else "ascii"))
         except UnicodeDecodeError:
-            return BadLine(INVALID_CHARACTER)
+            return BadLine(INVALID_CHARACTER, line)
         except ControlCharacterError:
-            return BadLine(NO_CONTROL_CHARACTERS)
+            return BadLine(NO_CONTROL_CHARACTERS, line)
         except GrammarError:
-            return BadLine(BAD_SYNTAX)
-        if len(line) + 2 > settings.line_limit(verb):
-            return BadLine(LINE_TOO_LONG)
-        return COMMANDS.get(verb, Unrecognized)(verb, argument)
+            return BadLine(BAD_SYNTAX, line)
+        limit = settings.line_limit(verb) if self.state.esmtp else settings.command_size_limit
+        if len(line) + 2 > limit:
+            return BadLine(LINE_TOO_LONG, line)
+        self.state.count_command()
+        command = self._make_command(verb, argument)
+        if command.carries_octets:
+            command.announce(self.state)
+        return command
+
+    def _make_command(self, verb: str, argument: str) -> Command:
+        command = self._commands.get(verb, Unrecognized)
+        if command.extension and command.extension not in self.state.settings.keywords:
+            command = Unrecognized
+        return command(verb, argument)

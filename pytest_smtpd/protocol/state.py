@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
@@ -12,15 +13,23 @@ from typing import TYPE_CHECKING, TypeAlias
 from .replies import Reply
 
 if TYPE_CHECKING:
-    from .content import MailData
+    from .content import ContentStore
     from .grammar import Parameters, Path
     from .lints import Lint
+    from .sasl import Exchange, Identity, Users
 
 #: RFC 5321 4.5.3.1.4, in octets with CRLF; extensions allow longer lines to single verbs.
 MAX_COMMAND_LINE = 512
 
-#: Checks the value of a parameter (None: it has none) and returns the refusal, or None to accept.
-ParameterCheck: TypeAlias = Callable[["str | None", "Settings"], "Reply | None"]
+_HOSTNAME = re.compile(r"[!-~]+")
+_LIMITS = ("data_size_limit", "command_size_limit", "max_recipients", "max_messages", "max_commands", "max_errors")
+
+#: A user's address, or the addresses of a mailing list's members, by name.
+Directory: TypeAlias = Mapping[str, "str | tuple[str, ...]"]
+
+#: Checks the value of a parameter (None: it has none) and returns the refusal, or None to accept; raises
+#: GrammarError for a value that can't be read.
+ParameterCheck: TypeAlias = Callable[["str | None", "State"], "Reply | None"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +37,8 @@ class Extension:
     """A service extension (RFC 5321 2.2): what EHLO says of it, and which parameters it brings."""
 
     keyword: str
-    #: Returns what follows the keyword in the EHLO reply.
-    parameter: Callable[[Settings], str] = lambda _settings: ""
+    #: Returns what follows the keyword in the EHLO reply, given whether TLS is active; None: it is not offered now.
+    parameter: Callable[[Settings, bool], str | None] = lambda _settings, _secure: ""
     mail_parameters: Mapping[str, ParameterCheck] = field(default_factory=dict)
     rcpt_parameters: Mapping[str, ParameterCheck] = field(default_factory=dict)
     #: By how many octets it lengthens the command lines of a verb.
@@ -51,6 +60,27 @@ class Settings:
     data_size_limit: int = 33_554_432
     max_recipients: int = 1000
     strict: bool = False
+    #: Octets of a command line with CRLF, to which extensions add (RFC 5321 4.5.3.1.4).
+    command_size_limit: int = MAX_COMMAND_LINE
+    #: After how many commands a session ends, and after how many refused ones; 0: never.
+    max_commands: int = 0
+    max_errors: int = 0
+    #: How many transactions a session may have; 0: any number.
+    max_messages: int = 0
+    #: Addresses of users and of the members of mailing lists by name, for VRFY and EXPN; None: there are none.
+    directory: Directory | None = None
+    #: Whether this is LMTP (RFC 2033).
+    lmtp: bool = False
+    #: Whether clients that said HELO may use ESMTP parameters all the same, which is noted.
+    parameters_after_helo: bool = True
+    #: Mechanisms of `sasl.MECHANISMS` to offer, in upper case.
+    auth_mechanisms: tuple[str, ...] = ()
+    #: Whether mechanisms that reveal the password may be used without TLS.
+    auth_without_tls: bool = True
+    #: Passwords by user name; None accepts anybody.
+    users: Users = None
+    require_auth: bool = False
+    require_tls: bool = False
     utf8_commands: bool | None = None
     extensions: tuple[Extension, ...] = ()
     # Derived:
@@ -59,32 +89,43 @@ class Settings:
     line_limits: dict[str, int] = field(init=False, default_factory=dict)
     longest_line: int = field(init=False)
     keywords: frozenset[str] = field(init=False)
-    ehlo_reply: Reply = field(init=False)
+    #: The replies to EHLO without and with TLS.
+    ehlo_replies: tuple[Reply, Reply] = field(init=False)
     helo_reply: Reply = field(init=False)
     greeting: Reply = field(init=False)
 
     def __post_init__(self) -> None:
-        """Join the extensions."""
-        lines = [self.hostname]
+        """Check the values, and join the extensions."""
+        if not _HOSTNAME.fullmatch(self.hostname):
+            msg = f"hostname is a domain or an address literal, not {self.hostname!r}"
+            raise ValueError(msg)
+        for name in _LIMITS:
+            if getattr(self, name) < 0:
+                msg = f"{name} is 0 (for no limit) or more, not {getattr(self, name)}"
+                raise ValueError(msg)
         for extension in self.extensions:
-            lines.append(f"{extension.keyword} {extension.parameter(self)}".rstrip())
             self.mail_parameters.update(extension.mail_parameters)
             self.rcpt_parameters.update(extension.rcpt_parameters)
             for verb, octets in extension.longer_lines.items():
-                self.line_limits[verb] = self.line_limits.get(verb, MAX_COMMAND_LINE) + octets
+                self.line_limits[verb] = self.line_limits.get(verb, self.command_size_limit) + octets
         derive = object.__setattr__
         # How much of a line a session holds at the most.
-        derive(self, "longest_line", max(self.line_limits.values(), default=MAX_COMMAND_LINE))
+        derive(self, "longest_line", max(self.line_limits.values(), default=self.command_size_limit))
         derive(self, "keywords", frozenset(extension.keyword for extension in self.extensions))
-        derive(self, "ehlo_reply", Reply(250, "\n".join(lines)))
+        derive(self, "ehlo_replies", (self._ehlo_reply(secure=False), self._ehlo_reply(secure=True)))
         derive(self, "helo_reply", Reply(250, self.hostname))
-        derive(self, "greeting", Reply(220, f"{self.hostname} ESMTP pytest-smtpd-server"))
+        derive(self, "greeting", Reply(220, f"{self.hostname} {'LMTP' if self.lmtp else 'ESMTP'} pytest-smtpd-server"))
         if self.utf8_commands is None:
             derive(self, "utf8_commands", "SMTPUTF8" in self.keywords)
 
+    def _ehlo_reply(self, *, secure: bool) -> Reply:
+        offered = [(extension.keyword, extension.parameter(self, secure)) for extension in self.extensions]
+        lines = [f"{keyword} {parameter}".rstrip() for keyword, parameter in offered if parameter is not None]
+        return Reply(250, "\n".join([self.hostname, *lines]))
+
     def line_limit(self, verb: str) -> int:
         """Return how many octets a command line with this verb may have, CRLF included."""
-        return self.line_limits.get(verb, MAX_COMMAND_LINE)
+        return self.line_limits.get(verb, self.command_size_limit)
 
 
 @dataclass(slots=True)
@@ -97,6 +138,13 @@ class Transaction:
     forward_paths: list[Path] = field(default_factory=list)
     #: The parameters of each forward path, in the same order.
     forward_parameters: list[Parameters] = field(default_factory=list)
+    #: Where chunks go, once the first has come (RFC 3030 2).
+    chunks: ContentStore | None = None
+
+    @property
+    def needs_chunks(self) -> bool:
+        """Whether the content can't come with DATA: chunks have come, or it is binary (RFC 3030 3)."""
+        return self.chunks is not None or (dict(self.parameters).get("BODY") or "").upper() == "BINARYMIME"
 
 
 @dataclass(slots=True)
@@ -109,15 +157,68 @@ class State:
     #: Whether it said EHLO.
     esmtp: bool = False
     transaction: Transaction | None = None
-    #: Where mail data is going; None while commands are expected.
-    mail_data: MailData | None = None
+    #: Whether TLS is active.
+    secure: bool = False
+    #: Whether the handshake comes next, and no more commands.
+    starting_tls: bool = False
+    #: The SASL exchange that goes on, and what the client claims to be in it.
+    exchange: tuple[Exchange, Identity] | None = None
+    #: As what it has authenticated.
+    identity: Identity | None = None
     #: Whether the greeting said that there is no service: only QUIT is left (RFC 5321 3.1).
     refused: bool = False
     #: Whether the last reply was sent.
     closing: bool = False
     #: What it did against the rules outside of a transaction; a dict is an ordered set.
     lints: dict[Lint, None] = field(default_factory=dict)
+    #: Whether there may be something that no command gets past; see `guards`.
+    guarded: bool = field(init=False)
+    #: Commands, refused commands and transactions so far.
+    commands: int = 0
+    errors: int = 0
+    messages: int = 0
+
+    def __post_init__(self) -> None:
+        """Put up the guards that stand from the start."""
+        self.guarded = self.settings.require_tls or self.settings.require_auth
+
+    @property
+    def has_too_many_commands(self) -> bool:
+        """Whether the client has sent more commands than a session may have."""
+        return 0 < self.settings.max_commands < self.commands
+
+    @property
+    def has_too_many_errors(self) -> bool:
+        """Whether so many commands were refused that the session is to end."""
+        return 0 < self.settings.max_errors <= self.errors
+
+    def count_command(self) -> None:
+        """Count a command."""
+        self.commands += 1
+        if self.has_too_many_commands:
+            self.guarded = True
+
+    def count_error(self) -> None:
+        """Count a command that was refused."""
+        self.errors += 1
+        if self.has_too_many_errors:
+            self.guarded = True
+
+    def refuse_service(self) -> None:
+        """Let nothing pass but QUIT from here on (RFC 5321 3.1)."""
+        self.refused = self.guarded = True
 
     def note(self, lints: Iterable[Lint]) -> None:
         """Keep what the client did against the rules, with the transaction if there is one."""
         (self.transaction or self).lints.update(dict.fromkeys(lints))
+
+    def secured(self) -> None:
+        """Begin anew behind a TLS handshake: all that was learned without TLS is forgotten (RFC 3207 4.2)."""
+        self.helo = None
+        self.esmtp = False
+        self.transaction = None
+        self.identity = None
+        self.exchange = None
+        self.starting_tls = False
+        self.lints.clear()
+        self.secure = True
