@@ -14,18 +14,19 @@ import socket
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, TypeAlias
-from typing import Protocol as Interface
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from .connection import READ_SIZE, Address, Connection, Protocol, Timer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-#: How many octets are read at once. Larger buffers are not served from malloc's heap and cost far more.
-READ_SIZE = 16_384
 #: Size of the buffer that all connections share for large content, and how often one of them may fill it
 #: before the others have their turn.
 SCRATCH_SIZE = 262_144
 BURST = 8
+MAX_PORT = 65_535
 #: Connections that may wait to be accepted: bursts must not run into one-second SYN retries.
 BACKLOG = 1024
 #: How many of them are accepted before the others have their turn.
@@ -33,40 +34,24 @@ ACCEPT_BURST = 64
 #: Seconds until accepting is tried again after the process had run out of file descriptors.
 ACCEPT_RETRY = 0.1
 
-Address: TypeAlias = tuple[Any, ...]
-
-
-class Protocol(Interface):
-    """What is done with a connection's data."""
-
-    def connection_made(self) -> None:
-        """Begin: the connection is open."""
-
-    def data_received(self, data: bytes) -> None:
-        """Take what was read."""
-
-    def get_buffer(self, scratch: bytearray) -> memoryview:
-        """Return the part of `scratch` to read into; asked for while `Connection.reads_large` is set."""
-
-    def buffer_updated(self, received: int) -> None:
-        """Take `received` octets, which stand in the buffer last given out."""
-
-    def eof_received(self) -> None:
-        """End: the client sends no more. Who wants the connection closed has to close it."""
-
-    def connection_lost(self) -> None:
-        """Forget the connection: it is closed, whoever closed it. Called once."""
-
 
 def listen(address: Address) -> socket.socket:
     """Return a socket that listens on (host, port), port 0 for any free one; IPv4 or IPv6, as the host says.
 
-    Raises OSError in the caller's thread when it can't be bound.
+    A host that begins with a slash is the path of a Unix socket, as for smtplib.LMTP. Raises OSError in the
+    caller's thread when it can't be bound.
     """
     host, port = address[:2]
-    family, kind, protocol, _, resolved = socket.getaddrinfo(
-        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
+    if not 0 <= port <= MAX_PORT:
+        msg = f"a port is from 0 to {MAX_PORT}, not {port}"
+        raise ValueError(msg)
+    resolved: Address | str
+    if isinstance(host, str) and host.startswith("/"):
+        family, kind, protocol, resolved = socket.AF_UNIX, socket.SOCK_STREAM, 0, host
+    else:
+        family, kind, protocol, _, resolved = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -79,101 +64,15 @@ def listen(address: Address) -> socket.socket:
     return listener
 
 
+def close_listener(listener: socket.socket) -> None:
+    """Close a socket made by `listen`, and remove the file of a Unix socket."""
+    path = listener.getsockname() if listener.fileno() >= 0 else None
+    listener.close()
+    if isinstance(path, str):
+        Path(path).unlink(missing_ok=True)
+
+
 Accept: TypeAlias = "Callable[[Connection], Protocol]"
-
-
-class Connection:
-    """A client's connection, for the loop's thread alone; other threads go through `Loop.call`."""
-
-    __slots__ = ("_closing", "_loop", "_outgoing", "_paused", "peer", "protocol", "reads_large", "socket")
-
-    protocol: Protocol
-
-    def __init__(self, loop: Loop, accepted: socket.socket, peer: Address) -> None:
-        self.socket = accepted
-        self.peer = peer
-        self._loop = loop
-        self._outgoing = b""
-        self._closing = False
-        self._paused = False
-        #: Whether to read large chunks, through the protocol's `get_buffer` instead of its `data_received`.
-        self.reads_large = False
-
-    def write(self, data: bytes) -> None:
-        """Send, at once as far as the client takes it; nothing is read before the rest is gone."""
-        if not self._outgoing:
-            try:
-                sent = self.socket.send(data)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                self.abort()
-                return
-            if sent == len(data):
-                return
-            data = data[sent:]
-        self._outgoing += data
-        self._loop.watch(self)
-
-    def flush(self) -> None:
-        """Send more of what waits: the client takes data again."""
-        data, self._outgoing = self._outgoing, b""
-        self.write(data)
-        if self._closing and not self._outgoing:
-            self.close()
-        else:
-            self._loop.watch(self)
-
-    def pause_reading(self) -> None:
-        """Read nothing until `resume_reading`."""
-        self._paused = True
-        self._loop.watch(self)
-
-    def resume_reading(self) -> None:
-        """Read again."""
-        self._paused = False
-        self._loop.watch(self)
-
-    def close(self) -> None:
-        """Close as soon as all is sent."""
-        self._closing = True
-        if self._outgoing:
-            self._loop.watch(self)
-            return
-        # Whoever closes a socket that has unread data resets the connection, which may cost the client the
-        # last reply.
-        with contextlib.suppress(OSError):
-            self.socket.recv(READ_SIZE)
-        self.abort()
-
-    def abort(self) -> None:
-        """Close now, whatever has not been sent."""
-        self._loop.forget(self)
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether there is a socket any more."""
-        return self.socket.fileno() < 0
-
-    @property
-    def interest(self) -> int:
-        """What the selector is to wait for: writing before reading, so that no client makes replies pile up."""
-        if self._outgoing:
-            return selectors.EVENT_WRITE
-        return 0 if self._paused or self._closing else selectors.EVENT_READ
-
-
-class Timer:
-    """A call to come; `cancel` takes it back."""
-
-    __slots__ = ("call",)
-
-    def __init__(self, call: Callable[[], None]) -> None:
-        self.call: Callable[[], None] | None = call
-
-    def cancel(self) -> None:
-        """Don't call any more."""
-        self.call = None
 
 
 class Loop:
@@ -182,7 +81,9 @@ class Loop:
     `run` serves in the thread that calls it, until `stop_listening` was called for the last listener.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        #: Tells the seconds by which timers go.
+        self.clock = clock
         self._selector = selectors.DefaultSelector()
         # A thread that waits in select() is woken by an octet in a pair of sockets: no polling.
         self._waking, self._waker = socket.socketpair()
@@ -198,6 +99,7 @@ class Loop:
         self._closed = False
         # Held by the thread that runs the loop; only with it may anything else here be touched.
         self._running = threading.RLock()
+        self._runner = 0
         #: What protocols and calls have raised; the loop goes on.
         self.errors: list[Exception] = []
 
@@ -209,11 +111,24 @@ class Loop:
         # A full pipe wakes as well as one octet more; a closed one is nobody's.
         with contextlib.suppress(OSError):
             self._waker.send(b"\0")
-        if self._running.acquire(blocking=False):
-            try:
-                self._make_calls()
-            finally:
-                self._running.release()
+        self._make_calls_unless_run()
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether this is the thread that runs the loop just now."""
+        return self._runner == threading.get_ident()
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether there is something to serve."""
+        return bool(self._listeners)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[bool]:
+        """Keep other threads from making calls meanwhile; say whether the loop has not ended."""
+        with self._running:
+            yield not self._closed
+        self._make_calls_unless_run()
 
     # In the loop's thread.
 
@@ -221,22 +136,35 @@ class Loop:
         """Serve until nothing listens any more."""
         with self._running:
             while not self._closed:
-                self.run_once()
+                self._turn(None)
+        self._make_calls_unless_run()
 
     def run_once(self, timeout: float | None = None) -> None:
         """Wait for something to happen, at most `timeout` seconds (None: for ever), and deal with it."""
         with self._running:
+            if not self._closed:
+                self._turn(timeout)
+        self._make_calls_unless_run()
+
+    def _turn(self, timeout: float | None) -> None:
+        self._runner = threading.get_ident()
+        try:
             for key, events in self._selector.select(self._seconds_to_wait(timeout)):
-                if not isinstance(key.data, Connection):
-                    key.data()
-                elif not key.data.is_closed:
-                    self._serve(key.data, events)
-            self._run_timers()
+                connection = key.data
+                if not isinstance(connection, Connection):
+                    connection()
+                elif not connection.is_closed:
+                    # What was served before may have changed what this one is interested in.
+                    self._serve(connection, events & connection.interest)
+            if self._timers:
+                self._run_timers()
+        finally:
+            self._runner = 0
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
         """Have this called after so many seconds; return what can cancel it."""
         timer = Timer(call)
-        heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._timer_numbers), timer))
+        heapq.heappush(self._timers, (self.clock() + seconds, next(self._timer_numbers), timer))
         return timer
 
     def accept_from(self, listener: socket.socket, accept: Accept) -> None:
@@ -250,11 +178,12 @@ class Loop:
             return
         with contextlib.suppress(KeyError):  # it is not registered while accepting pauses
             self._selector.unregister(listener)
-        listener.close()
+        close_listener(listener)
         if not self._listeners:
-            self._close()
+            self.close()
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """End the loop: close all connections and the selector."""
         self._closed = True
         for connection in list(self._connections):
             connection.abort()
@@ -283,13 +212,21 @@ class Loop:
         with contextlib.suppress(KeyError):  # it is not registered while nothing interests it
             self._selector.unregister(connection.socket)
         connection.socket.close()
-        connection.protocol.connection_lost()
+        self._call(connection.protocol.connection_lost)
 
     def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while self._waking.recv(4096):
-                pass
+        # All that is in the pipe at the most; or it is closed: the same batch of events has ended the loop.
+        with contextlib.suppress(OSError):
+            self._waking.recv(65_536)
         self._make_calls()
+
+    def _make_calls_unless_run(self) -> None:
+        """Make the calls that wait if no thread runs the loop: neither side may leave them to the other."""
+        while self._calls and self._running.acquire(blocking=False):
+            try:
+                self._make_calls()
+            finally:
+                self._running.release()
 
     def _make_calls(self) -> None:
         while self._calls:
@@ -298,11 +235,11 @@ class Loop:
     def _seconds_to_wait(self, timeout: float | None) -> float | None:
         if not self._timers:
             return timeout
-        until_timer = max(0.0, self._timers[0][0] - time.monotonic())
+        until_timer = max(0.0, self._timers[0][0] - self.clock())
         return until_timer if timeout is None else min(timeout, until_timer)
 
     def _run_timers(self) -> None:
-        while self._timers and self._timers[0][0] <= time.monotonic():
+        while self._timers and self._timers[0][0] <= self.clock():
             timer = heapq.heappop(self._timers)[2]
             if timer.call is not None:
                 self._call(timer.call)
@@ -315,6 +252,9 @@ class Loop:
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(ACCEPT_BURST):
+            accept = self._listeners.get(listener)
+            if accept is None:
+                return  # it was closed meanwhile
             try:
                 accepted, peer = listener.accept()
             except BlockingIOError:
@@ -326,14 +266,16 @@ class Loop:
                 self._selector.unregister(listener)
                 self.call_later(ACCEPT_RETRY, lambda: self._accept_again(listener))
                 return
-            self._open(accepted, peer, self._listeners[listener])
+            self._open(accepted, peer, accept)
 
     def _accept_again(self, listener: socket.socket) -> None:
         if accept := self._listeners.get(listener):
             self.accept_from(listener, accept)
 
-    def _open(self, accepted: socket.socket, peer: Address, accept: Accept) -> None:
+    def _open(self, accepted: socket.socket, peer: Address | str, accept: Accept) -> None:
         accepted.settimeout(0)
+        if not isinstance(peer, tuple):
+            peer = (peer, 0)  # a Unix socket's client has no address, or a path
         with contextlib.suppress(OSError):  # not every kind of socket has it, nor one that the client has reset
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = Connection(self, accepted, peer)
@@ -344,46 +286,54 @@ class Loop:
             accepted.close()
             return
         self._connections.add(connection)
+        if self._closed:  # `accept` has ended the loop
+            connection.abort()
+            return
         self._selector.register(accepted, selectors.EVENT_READ, connection)
-        self._call(connection.protocol.connection_made)
+        self._guard(connection, connection.protocol.connection_made)
 
     def _serve(self, connection: Connection, events: int) -> None:
+        if events & selectors.EVENT_WRITE:
+            self._guard(connection, connection.flush)
+        elif events:
+            self._guard(connection, self._read_large if connection.reads_large else self._read, connection)
+
+    def _guard(self, connection: Connection, call: Callable[..., None], *arguments: Connection) -> None:
+        """Do something for a connection; what it raises ends this one and no other."""
         try:
-            if events & selectors.EVENT_WRITE:
-                connection.flush()
-            elif connection.reads_large:
-                self._read_large(connection)
-            else:
-                self._read(connection)
-        except BlockingIOError:
-            pass
-        except OSError:
-            connection.abort()
-        except Exception as error:  # noqa: BLE001 - one connection's failure must not end the others
+            call(*arguments)
+        except Exception as error:  # noqa: BLE001 - one client's failure must not end the others
             self.errors.append(error)
             connection.abort()
 
     def _read(self, connection: Connection) -> None:
-        if data := connection.socket.recv(READ_SIZE):
-            connection.protocol.data_received(data)
+        try:
+            data = connection.socket.recv(READ_SIZE)
+        except BlockingIOError:
+            return
+        except OSError:  # the client has reset it
+            connection.abort()
+            return
+        if data:
+            connection.receive(data)
         else:
-            self._end_of_data(connection)
+            connection.receive_eof()
 
     def _read_large(self, connection: Connection) -> None:
         if not self._scratch:
             self._scratch = bytearray(SCRATCH_SIZE)
-        protocol = connection.protocol
         for _ in range(BURST):
-            with protocol.get_buffer(self._scratch) as buffer:
-                received = connection.socket.recv_into(buffer)
+            with connection.protocol.get_buffer(self._scratch) as buffer:
+                try:
+                    received = connection.socket.recv_into(buffer)
+                except BlockingIOError:
+                    return
+                except OSError:
+                    connection.abort()
+                    return
             if not received:
-                self._end_of_data(connection)
+                connection.receive_eof()
                 return
-            protocol.buffer_updated(received)
-            if not connection.reads_large or connection.is_closed:
+            connection.protocol.buffer_updated(received)
+            if not connection.reads_large or connection.is_closed or connection.interest != selectors.EVENT_READ:
                 return
-
-    def _end_of_data(self, connection: Connection) -> None:
-        # A socket at its end stays readable: nobody may wait for that.
-        connection.pause_reading()
-        connection.protocol.eof_received()

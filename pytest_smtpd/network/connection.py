@@ -1,0 +1,221 @@
+"""A client's connection: what is read goes to its protocol, decrypted where TLS is active."""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Protocol as Interface
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from .tls import TLS
+
+#: How many octets are read at once. Larger buffers are not served from malloc's heap and cost far more.
+READ_SIZE = 16_384
+#: How many octets that nobody wants any more are read at the end of a connection.
+MAX_UNREAD = 4_194_304
+Address: TypeAlias = tuple[Any, ...]
+
+
+class Protocol(Interface):
+    """What is done with a connection's data."""
+
+    def connection_made(self) -> None:
+        """Begin: the connection is open."""
+
+    def data_received(self, data: bytes) -> None:
+        """Take what was read."""
+
+    def get_buffer(self, scratch: bytearray) -> memoryview:
+        """Return the part of `scratch` to read into; asked for while `Connection.reads_large` is set."""
+
+    def buffer_updated(self, received: int) -> None:
+        """Take `received` octets, which stand in the buffer last given out."""
+
+    def tls_established(self) -> None:
+        """Go on: the handshake that `Connection.start_tls` began is done."""
+
+    def tls_failed(self, error: OSError) -> None:
+        """Take notice that TLS has failed; the connection is being closed."""
+
+    def eof_received(self) -> None:
+        """End: the client sends no more. Who wants the connection closed has to close it."""
+
+    def connection_lost(self) -> None:
+        """Forget the connection: it is closed, whoever closed it. Called once."""
+
+
+class Watcher(Interface):
+    """What a connection needs of its loop."""
+
+    def watch(self, connection: Connection) -> None:
+        """Wait for what the connection is interested in now."""
+
+    def forget(self, connection: Connection) -> None:
+        """Close a connection and tell its protocol."""
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
+        """Have this called after so many seconds."""
+
+
+class Timer:
+    """A call to come; `cancel` takes it back."""
+
+    __slots__ = ("call",)
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self.call: Callable[[], None] | None = call
+
+    def cancel(self) -> None:
+        """Don't call any more."""
+        self.call = None
+
+
+class Connection:
+    """A client's connection, for the loop's thread alone; other threads go through `Loop.call`."""
+
+    __slots__ = ("_closing", "_loop", "_outgoing", "_paused", "peer", "protocol", "reads_large", "socket", "tls")
+
+    protocol: Protocol
+
+    def __init__(self, loop: Watcher, accepted: socket.socket, peer: Address) -> None:
+        self.socket = accepted
+        self.peer = peer
+        self._loop = loop
+        self._outgoing = b""
+        self._closing = False
+        self._paused = False
+        #: Whether to read large chunks, through the protocol's `get_buffer` instead of its `data_received`.
+        self.reads_large = False
+        #: What encrypts, once `start_tls` was called.
+        self.tls: TLS | None = None
+
+    def start_tls(self, tls: TLS, seconds: float) -> None:
+        """Encrypt all that follows. The handshake has so many seconds; then the protocol hears of its failure."""
+        self.tls = tls
+        self.reads_large = False
+
+        def give_up() -> None:
+            if not tls.established and not self.is_closed:
+                self._fail(TimeoutError(f"the client did not finish the TLS handshake within {seconds:g} s"))
+
+        self._loop.call_later(seconds, give_up)
+
+    def receive(self, data: bytes) -> None:
+        """Give what was read to the protocol, decrypted where TLS is active."""
+        tls = self.tls
+        if tls is None:
+            self.protocol.data_received(data)
+            return
+        handshaking = not tls.established
+        try:
+            plaintext = tls.receive(data)
+        except OSError as error:  # ssl.SSLError is one
+            self._fail(error)
+            return
+        self._send(tls.data_to_send())
+        if handshaking and tls.established:
+            self.protocol.tls_established()
+        if plaintext:
+            self.protocol.data_received(plaintext)
+        if tls.error is not None:
+            self._fail(tls.error)
+        elif tls.ended:
+            self.receive_eof()
+
+    def receive_eof(self) -> None:
+        """Tell the protocol that the client sends no more."""
+        # A socket at its end stays readable: nobody may wait for that.
+        self.pause_reading()
+        if self.tls is not None and not self.tls.established:
+            self._fail(ConnectionError("the client closed the connection during the TLS handshake"))
+        else:
+            self.protocol.eof_received()
+
+    def _fail(self, error: OSError) -> None:
+        self.protocol.tls_failed(error)
+        self.close()
+
+    def write(self, data: bytes) -> None:
+        """Send, at once as far as the client takes it; nothing is read before the rest is gone."""
+        if self.tls is not None:
+            # What can't be encrypted, before or after TLS, is not sent at all.
+            with contextlib.suppress(OSError):
+                self.tls.send(data)
+            data = self.tls.data_to_send()
+        self._send(data)
+
+    def _send(self, data: bytes) -> None:
+        if not self._outgoing:
+            if not data:
+                return
+            try:
+                sent = self.socket.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self.abort()
+                return
+            if sent == len(data):
+                return
+            data = data[sent:]
+        self._outgoing += data
+        self._loop.watch(self)
+
+    def flush(self) -> None:
+        """Send more of what waits: the client takes data again."""
+        data, self._outgoing = self._outgoing, b""
+        self._send(data)
+        if self._closing and not self._outgoing:
+            self._end()
+        else:
+            self._loop.watch(self)
+
+    def pause_reading(self) -> None:
+        """Read nothing until `resume_reading`."""
+        self._paused = True
+        self._loop.watch(self)
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        self._paused = False
+        self._loop.watch(self)
+
+    def close(self) -> None:
+        """Close as soon as all is sent."""
+        if self.tls is not None:
+            self.tls.close()
+            self._send(self.tls.data_to_send())
+        self._closing = True
+        if self._outgoing:
+            self._loop.watch(self)
+        else:
+            self._end()
+
+    def _end(self) -> None:
+        # Whoever closes a socket that has unread data resets the connection, which may cost the client the
+        # last reply.
+        unread = MAX_UNREAD
+        with contextlib.suppress(OSError):
+            while unread > 0 and (data := self.socket.recv(READ_SIZE)):
+                unread -= len(data)
+        self.abort()
+
+    def abort(self) -> None:
+        """Close now, whatever has not been sent."""
+        self._loop.forget(self)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether there is a socket any more."""
+        return self.socket.fileno() < 0
+
+    @property
+    def interest(self) -> int:
+        """What the selector is to wait for: writing before reading, so that no client makes replies pile up."""
+        if self._outgoing:
+            return selectors.EVENT_WRITE
+        return 0 if self._paused or self._closing else selectors.EVENT_READ
