@@ -43,17 +43,20 @@ def loop(
         for _ in itertools.repeat(None) if count is None else range(count):
             if not servers:
                 return
-            _common_loop(servers).run_once(timeout)
+            _run_common_loop(list(servers.values()), timeout)
     except KeyboardInterrupt:
         with contextlib.ExitStack() as stack:
-            for server in servers.values():
+            for server in list(servers.values()):
                 stack.callback(server.stop)
 
 
-def _common_loop(servers: dict[int, SMTPServer]) -> Loop:
-    """Return the one loop that serves all of these."""
-    common = next((server._loop for server in servers.values() if server._loop), None) or Loop()  # noqa: SLF001
-    for server in servers.values():
-        if server._loop is None:  # noqa: SLF001
-            server._attach(common)  # noqa: SLF001
-    return common
+def _run_common_loop(servers: list[SMTPServer], timeout: float) -> None:
+    """Run the one loop that serves all of these once."""
+    common = next((server.loop for server in servers if server.loop), None) or Loop()
+    # While it is held, other threads that close servers wait for `run_once` to do it.
+    with common.held() as is_open:
+        for server in servers if is_open else ():
+            server.attach(common)
+        if not common.is_listening:  # another thread has closed them all
+            common.close()
+        common.run_once(timeout)

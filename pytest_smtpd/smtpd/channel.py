@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from pytest_smtpd.protocol.events import Command
+from pytest_smtpd.protocol.events import Command, Connect
 from pytest_smtpd.protocol.mail import Content
+from pytest_smtpd.protocol.proxy_protocol import ProxyProtocol, ProxyProtocolError
 from pytest_smtpd.protocol.replies import Reply
 from pytest_smtpd.protocol.session import NEED_DATA, Session
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
-    from pytest_smtpd.network.loop import Address, Connection
+    from pytest_smtpd.network.connection import Address, Connection
     from pytest_smtpd.protocol.events import Event
     from pytest_smtpd.protocol.state import Settings
 
 DATA_SIZE_DEFAULT = 33_554_432
 
+#: How long a TLS handshake may take, in seconds.
+HANDSHAKE_SECONDS = 30.0
+
+_TOO_MANY_CONNECTIONS = Reply(421, "Error: too many connections", "4.7.0")
 _LOCAL_ERROR = Reply(451, "Error: requested action aborted: local error in processing", "4.3.0")
 
 
@@ -25,10 +31,25 @@ class Server(Protocol):
     """What a channel needs of its server."""
 
     settings: Settings
-    errors: list[Exception]
+    errors: list[BaseException]
+    #: What TLS is done with; None: there is none.
+    ssl_context: ssl.SSLContext | None
+    #: Whether TLS comes before the greeting, without STARTTLS (RFC 8314 3.3).
+    implicit_tls: bool
+    #: Whether clients come through a proxy that tells their address first.
+    proxy_protocol: bool
+    #: Tells the seconds by which the server goes.
+    clock: Callable[[], float]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are more clients than there may be."""
 
     def receive(self, peer: Address, content: Content) -> Reply:
         """Return the answer to a message."""
+
+    def note_tls_failure(self, peer: Address, error: OSError) -> None:
+        """Take notice that TLS failed on a connection, which ends."""
 
     def forget(self, channel: SMTPChannel) -> None:
         """Take notice that the channel's connection is closed."""
@@ -57,11 +78,16 @@ class SMTPChannel:
     ) -> None:
         self.smtp_server = server
         self.conn = conn
+        conn.protocol = self
         self.addr = self.peer = addr
         self.data_size_limit = data_size_limit
         self.enable_SMTPUTF8 = enable_SMTPUTF8
         self.session = Session(server.settings)
         self._pushed: list[str] | None = None
+        self._greeted = False
+        self._proxy: ProxyProtocol | None = None
+        #: When the client said something last, by the server's clock.
+        self.idle_since = server.clock()
         self._ended = False
 
     def __init_subclass__(cls) -> None:
@@ -106,12 +132,63 @@ class SMTPChannel:
     # How a session is driven.
 
     def connection_made(self) -> None:
-        """Greet the client."""
-        self._settle(self.session.connect())
+        """Greet the client; behind the proxy's header and the handshake, if there are any."""
+        if self.smtp_server.proxy_protocol:
+            self._proxy = ProxyProtocol()
+        else:
+            self._begin()
+
+    def _begin(self) -> None:
+        if self.smtp_server.implicit_tls:
+            self._start_tls()
+        else:
+            self._greet()
+
+    def _read_proxy_header(self, proxy: ProxyProtocol, data: bytes) -> None:
+        """Read who the client is that comes through a proxy; a broken header ends the connection."""
+        try:
+            rest = proxy.feed(data)
+        except ProxyProtocolError:
+            self.conn.abort()
+            return
+        if proxy.header is None or rest is None:
+            return
+        self._proxy = None
+        self.peer = self.addr = proxy.header.source or self.peer
+        self._begin()
+        if rest:
+            self.conn.receive(rest)
+
+    def _greet(self) -> None:
+        self._greeted = True
+        self._respond(self.session.connect())
         self._advance()
+
+    def _start_tls(self) -> None:
+        # Imported where it is needed: ssl takes longer to import than all of this package.
+        from pytest_smtpd.network.tls import TLS
+
+        if self.smtp_server.ssl_context is None:
+            msg = "a server that offers TLS needs an ssl_context"
+            raise RuntimeError(msg)
+        self.conn.start_tls(TLS(self.smtp_server.ssl_context), HANDSHAKE_SECONDS)
+
+    def tls_established(self) -> None:
+        """Begin anew, encrypted."""
+        self.session.tls_established()
+        if not self._greeted:
+            self._greet()
+
+    def tls_failed(self, error: OSError) -> None:
+        """Tell the server that a handshake failed, or a record was broken."""
+        self.smtp_server.note_tls_failure(self.peer, error)
 
     def data_received(self, data: bytes) -> None:
         """Take what the client sent."""
+        self.idle_since = self.smtp_server.clock()
+        if self._proxy is not None:
+            self._read_proxy_header(self._proxy, data)
+            return
         self.session.receive_data(data)
         self._advance()
 
@@ -121,6 +198,7 @@ class SMTPChannel:
 
     def buffer_updated(self, received: int) -> None:
         """Take more of large content."""
+        self.idle_since = self.smtp_server.clock()
         self.session.buffer_updated(received)
         self._advance()
 
@@ -137,20 +215,25 @@ class SMTPChannel:
         """Answer all that the client asked, until an answer is to come later; send the answers in one write."""
         session = self.session
         while (event := session.next_event()) is not NEED_DATA:
-            self._settle(event)
+            self._respond(event)
         if data := session.data_to_send():
             self.conn.write(data)
-        self.conn.reads_large = session.wants_buffer
-        if session.state.closing or (self._ended and not session.is_waiting):
+        if session.state.starting_tls:
+            self._start_tls()
+        self.conn.reads_large = session.wants_buffer and self.conn.tls is None
+        if session.state.closing or (self._ended and not session.waiting):
             self.conn.close()
 
-    def _settle(self, event: Event) -> None:
-        """Decide, record, send: who has read the reply may look for the message."""
+    def _respond(self, event: Event) -> None:
         reply = self.answer(event)
         if reply is None:
             self.conn.pause_reading()
-            return
-        if reply.is_positive and isinstance(event, Content):
+        else:
+            self.settle(event, reply)
+
+    def settle(self, event: Event, reply: Reply) -> None:
+        """Record, then send the answer that was decided: who has read it may look for the message."""
+        if isinstance(event, Content) and event.decide(reply):
             self.deliver(event)
         self.session.send(reply)
 
@@ -162,9 +245,13 @@ class SMTPChannel:
         try:
             if isinstance(event, Content):
                 return self.process(event)
+            if isinstance(event, Connect) and self.smtp_server.is_full:
+                return _TOO_MANY_CONNECTIONS
             if isinstance(event, Command) and (method := self._answering.get(event.verb)):
                 return self._call(method, event.argument)
-        except Exception as error:  # noqa: BLE001 - it reaches whoever stops the server
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - also pytest.fail(): it reaches whoever stops the server
             self.smtp_server.errors.append(error)
             return _LOCAL_ERROR
         return event.reply
@@ -193,7 +280,12 @@ class SMTPChannel:
         if self._pushed is not None:
             self._pushed.append(msg)
             return
-        self.session.send(Reply.parse(msg))
+        event = self.session.waiting
+        if event is None:
+            msg = f"there is no command to answer with {msg!r}"
+            raise RuntimeError(msg)
+        self.idle_since = self.smtp_server.clock()
+        self.settle(event, Reply.parse(msg))
         self.conn.resume_reading()
         self._advance()
 
@@ -205,11 +297,17 @@ class SMTPChannel:
         """Close the connection now."""
         self.conn.abort()
 
-    def shut_down(self) -> None:
-        """Tell the client that the server goes down, and close (RFC 5321 3.8)."""
-        if not self.session.state.closing:
-            self.conn.write(self.session.shutdown_notice())
-        self.conn.close()
+    def end(self, reply: Reply) -> None:
+        """End the session unasked: send a 421, and close (RFC 5321 3.8)."""
+        tls = self.conn.tls
+        if tls is not None and not tls.established:
+            self.tls_failed(ConnectionAbortedError(f"there was no handshake before the end: {reply.text}"))
+            self.conn.abort()
+        elif not self._greeted:
+            self.conn.abort()  # what comes before a greeting is no session to end
+        elif not self.session.state.closing:
+            self.conn.write(self.session.end(reply))
+            self.conn.close()
 
     # The usual answers, for subclasses to override and to call.
 

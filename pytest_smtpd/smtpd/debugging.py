@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .server import SMTPServer
 
 if TYPE_CHECKING:
-    from pytest_smtpd.network.loop import Address
+    from pytest_smtpd.network.connection import Address
 
 
 class DebuggingServer(SMTPServer):
