@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import re
 from collections import Counter
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pytest_smtpd.protocol.grammar import canonical_mailbox
@@ -20,7 +21,7 @@ _SPECIAL = {"body", "headers", "attachment"}
 _NAMES = (
     _SPECIAL
     | {attribute.name for attribute in dataclasses.fields(Message)}
-    | {name for name in vars(Message) if not name.startswith("_")}
+    | {name for name, value in vars(Message).items() if isinstance(value, (property, cached_property))}
 )
 
 
@@ -95,7 +96,7 @@ def _header_differences(message: Message, expected: object) -> list[str]:
         raise TypeError(msg)
     differences = []
     for name, value in expected.items():
-        found = [str(header) for header in message.email.get_all(name, [])]
+        found = message.get_headers(name)
         if not any(_equals(header, value) for header in found):
             got = ", ".join(_show(header) for header in found) or "no such header"
             differences.append(f"headers[{name!r}]: expected {_show(value)}, got {got}")
@@ -131,9 +132,28 @@ def _has_recipients(found: Sequence[str], expected: object) -> bool:
         return len(expected) == len(found) and all(map(_same_mailbox, found, expected))
     if isinstance(expected, list) and all(isinstance(address, str) for address in expected):
         return Counter(map(canonical_mailbox, expected)) == Counter(map(canonical_mailbox, found))
+    if isinstance(expected, list):
+        return _match_in_any_order(found, expected)
     if isinstance(expected, (str, re.Pattern)):
         return any(_same_mailbox(address, expected) for address in found)
     return _equals(found, expected)
+
+
+def _match_in_any_order(found: Sequence[str], expected: Sequence[object]) -> bool:
+    """Whether each expected value can have a recipient of its own, with nobody left over."""
+    holders: dict[int, int] = {}  # which value holds which recipient
+
+    def place(value: int, tried: set[int]) -> bool:
+        for recipient, address in enumerate(found):
+            if recipient not in tried and _same_mailbox(address, expected[value]):
+                tried.add(recipient)
+                # Whoever holds it may do with another one.
+                if recipient not in holders or place(holders[recipient], tried):
+                    holders[recipient] = value
+                    return True
+        return False
+
+    return len(found) == len(expected) and all(place(value, set()) for value in range(len(expected)))
 
 
 def _show(value: object) -> str:

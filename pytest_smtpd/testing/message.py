@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,12 +15,17 @@ from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
 from pytest_smtpd.protocol.content import content_lints
+from pytest_smtpd.protocol.dsn import NotificationRequest, read_request
 from pytest_smtpd.protocol.grammar import canonical_mailbox, parse_parameters
 
 if TYPE_CHECKING:
+    from pytest_smtpd.network.tls import TLSInfo
     from pytest_smtpd.protocol.lints import Lint
+    from pytest_smtpd.protocol.sasl import Identity
 
-_URL = re.compile(r"https?://[^\s<>\"']+")
+    from .dialogue import Dialogue
+
+_URL = re.compile(r"https?://[^\s<>\"'\[\]{}]+")
 _RECIPIENT_HEADERS = ("to", "cc", "resent-to", "resent-cc")
 _LONGEST_SHOWN = 60
 
@@ -57,8 +63,14 @@ class Message:
     helo: str = ""
     #: Whether it said EHLO.
     esmtp: bool = True
+    #: How the connection was encrypted: `version`, `cipher`, `peer_certificate` …; None: it was not.
+    tls: TLSInfo | None = None
+    #: As what the client had authenticated: `mechanism`, `user`, `authzid`, `password`; None: it had not.
+    auth: Identity | None = None
     #: When the end of the content came.
     received_at: datetime = field(default_factory=lambda: datetime.now(UTC), compare=False)
+    #: What was said in the session; prints in RFC notation.
+    dialogue: Dialogue | None = field(default=None, compare=False, repr=False)
     #: What the client did against the rules before the content; see `lints`.
     envelope_lints: tuple[Lint, ...] = field(default=(), repr=False)
 
@@ -70,40 +82,53 @@ class Message:
     @property
     def subject(self) -> str:
         """The header Subject, decoded; "" if there is none."""
-        return str(self.email["subject"] or "")
+        return next(iter(self.get_headers("subject")), "")
 
     @cached_property
     def text(self) -> str:
-        """The plain text body; "" if there is none."""
+        """The plain text body, decoded, line ends as LF; "" if there is none."""
         return self._body("plain")
 
     @cached_property
     def html(self) -> str:
-        """The HTML body; "" if there is none."""
+        """The HTML body, decoded, line ends as LF; "" if there is none."""
         return self._body("html")
 
     @cached_property
     def attachments(self) -> list[Attachment]:
         """The attached files in order."""
-        return [
-            Attachment(part.get_filename() or "", part.get_content_type(), _octets(part))
-            for part in self.email.iter_attachments()
-        ]
+        lone = not self.email.is_multipart() and self.email.get_content_maintype() != "text"
+        parts = [self.email] if lone else self.email.iter_attachments()
+        return [Attachment(part.get_filename() or "", part.get_content_type(), _octets(part)) for part in parts]
 
     @cached_property
     def links(self) -> list[str]:
         """The URLs in the text, and those that the HTML body links to, each once, in order."""
         finder = _LinkFinder()
-        finder.feed(self.html)
-        in_text = [url.rstrip(".,;:!?)]}") for url in _URL.findall(self.text)]
+        with contextlib.suppress(AssertionError):  # html.parser's way to say that it can't go on
+            finder.feed(self.html)
+        in_text = [_trim_url(url) for url in _URL.findall(self.text)]
         return list(dict.fromkeys([*in_text, *finder.links]))
+
+    def get_headers(self, name: str) -> list[str]:
+        """Return the decoded values of all headers of this name, in order; [] if there is none."""
+        try:
+            return [str(value) for value in self.email.get_all(name, [])]
+        except (IndexError, ValueError):  # email's parser fails on addresses such as "<"
+            return [str(value) for key, value in self.email.raw_items() if key.lower() == name.lower()]
 
     @cached_property
     def bcc(self) -> list[str]:
         """The recipients in the envelope that no header of the message names."""
-        headers = [str(value) for name in _RECIPIENT_HEADERS for value in self.email.get_all(name, [])]
+        headers = [value for name in _RECIPIENT_HEADERS for value in self.get_headers(name)]
         named = {canonical_mailbox(address) for _, address in getaddresses(headers)}
         return [address for address in self.rcpttos if canonical_mailbox(address) not in named]
+
+    @cached_property
+    def dsn(self) -> NotificationRequest:
+        """Which delivery status notifications the client asked for (RFC 3461)."""
+        mail, *recipients = (parse_parameters(" ".join(options)) for options in (self.mail_options, *self.rcpt_options))
+        return read_request(mail, recipients)
 
     @cached_property
     def lints(self) -> tuple[Lint, ...]:
@@ -123,13 +148,23 @@ class Message:
         if part is None:
             return ""
         try:
-            return str(part.get_content())
-        except LookupError:  # a charset that nobody knows
+            return str(part.get_content()).replace("\r\n", "\n")
+        except (LookupError, ValueError):  # a charset that nobody knows, or that decodes nothing
             return _octets(part).decode("ascii", "backslashreplace")
+
+
+def _trim_url(url: str) -> str:
+    """Cut off what ends the sentence, not the URL."""
+    url = url.rstrip(".,;:!?")
+    while (url[-1:], url.count("(") < url.count(")")) == (")", True):
+        url = url[:-1].rstrip(".,;:!?")
+    return url
 
 
 def _octets(part: MIMEPart) -> bytes:
     """Return the content of a part with its transfer encoding undone; b"" for a multipart."""
+    if part.get_content_type() == "message/rfc822" and part.is_multipart():
+        return bytes(part.get_content())
     payload = part.get_payload(decode=True)
     return payload if isinstance(payload, bytes) else b""
 

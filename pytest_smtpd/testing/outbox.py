@@ -58,23 +58,26 @@ class Messages(Sequence["Message"]):
     def one(self) -> Message:
         """Return the only message; raises AssertionError, with a summary, when there are more or fewer."""
         __tracebackhide__ = True
-        if len(self) != 1:
+        messages = self[:]  # once: another thread may clear the outbox
+        if len(messages) != 1:
             raise AssertionError(self.explain("exactly one message"))
-        return self[0]
+        return messages[0]
 
     def first(self) -> Message:
         """Return the first message; raises AssertionError, with a summary, when there is none."""
         __tracebackhide__ = True
-        if not self:
+        messages = self[:]
+        if not messages:
             raise AssertionError(self.explain("a message"))
-        return self[0]
+        return messages[0]
 
     def last(self) -> Message:
         """Return the last message; raises AssertionError, with a summary, when there is none."""
         __tracebackhide__ = True
-        if not self:
+        messages = self[:]
+        if not messages:
             raise AssertionError(self.explain("a message"))
-        return self[-1]
+        return messages[-1]
 
     def explain(self, expected: str) -> str:
         """Say what was expected, what came, and for the nearest messages what differs."""
@@ -89,23 +92,19 @@ class Outbox(Messages):
     def __init__(self) -> None:
         super().__init__([], Criteria({}))
         self._lock = threading.Lock()
-        self._generation = 0
-
-    @property
-    def generation(self) -> int:
-        """How often the outbox was cleared."""
-        return self._generation
+        #: How often the outbox was cleared.
+        self.generation = 0
 
     def add(self, message: Message, generation: int) -> None:
         """Add a message whose transaction began in this generation, if that is still the present one."""
         with self._lock:
-            if generation == self._generation:
+            if generation == self.generation:
                 self._messages.append(message)
 
     def clear(self) -> None:
         """Forget all messages, and those whose transaction has begun."""
         with self._lock:
-            self._generation += 1
+            self.generation += 1
             self._messages = []
 
 

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from pytest_smtpd.protocol import extensions
+from pytest_smtpd.protocol.directory import EXPN
 from pytest_smtpd.protocol.grammar import format_parameters
+from pytest_smtpd.protocol.limits import LIMITS
 from pytest_smtpd.protocol.mail import Content, Mail
-from pytest_smtpd.protocol.state import Settings
+from pytest_smtpd.protocol.state import MAX_COMMAND_LINE, Settings
 from pytest_smtpd.smtpd.channel import DATA_SIZE_DEFAULT, SMTPChannel
 from pytest_smtpd.smtpd.server import SMTPServer
 
+from .dialogue import Dialogue
 from .message import Message
 from .outbox import Outbox
+from .security import Security
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    import ssl
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pytest_smtpd.protocol.events import Event
     from pytest_smtpd.protocol.replies import Reply
+    from pytest_smtpd.protocol.sasl import Users
 
     from .outbox import Messages
 
@@ -36,12 +43,61 @@ class AbortedTransaction:
         return f"from <{self.mailfrom}> to {', '.join(f'<{address}>' for address in self.rcpttos) or 'nobody'}"
 
 
+@dataclass(frozen=True, slots=True)
+class TLSFailure:
+    """A TLS connection that failed: what the client did not like, or did wrong."""
+
+    peer: tuple[Any, ...]
+    error: OSError
+
+    def __str__(self) -> str:
+        return f"from {self.peer[0]}: {self.error}"
+
+
 class RecordingChannel(SMTPChannel):
     """Records each message before its 250 is sent."""
 
     smtp_server: RecordingServer
     #: When the transaction began, counted by `Outbox.generation`.
     _generation = 0
+    #: What is said on this connection in the present generation, and which that is.
+    _dialogue: Dialogue
+    _dialogue_generation = -1
+
+    @property
+    def dialogue(self) -> Dialogue:
+        """What is said on this connection, since it was made or since the server was cleared."""
+        generation = self.smtp_server.messages.generation
+        if self._dialogue_generation != generation:
+            self._begin_dialogue(generation)
+        return self._dialogue
+
+    def _begin_dialogue(self, generation: int) -> None:
+        enhanced = "ENHANCEDSTATUSCODES" in self.session.state.settings.keywords
+        self._dialogue = Dialogue(self.peer, self.smtp_server.clock(), enhanced=enhanced)
+        self._dialogue_generation = generation
+        self.smtp_server.dialogues.append(self._dialogue)
+
+    def settle(self, event: Event, reply: Reply) -> None:
+        """Note the exchange, record a message, send."""
+        self.dialogue.add(self.smtp_server.clock(), event, reply)
+        super().settle(event, reply)
+
+    def end(self, reply: Reply) -> None:
+        """End the session unasked, and note it."""
+        if not self.session.state.closing:
+            self.dialogue.add(self.smtp_server.clock(), None, reply)
+        super().end(reply)
+
+    def tls_established(self) -> None:
+        """Begin anew, encrypted, and note it."""
+        self.dialogue.remark(self.smtp_server.clock(), "TLS is active")
+        super().tls_established()
+
+    def tls_failed(self, error: OSError) -> None:
+        """Note that TLS failed."""
+        self.dialogue.remark(self.smtp_server.clock(), f"TLS failed: {error}")
+        super().tls_failed(error)
 
     def answer(self, event: Event) -> Reply | None:
         """Answer as usual; note when a transaction begins."""
@@ -59,13 +115,16 @@ class RecordingChannel(SMTPChannel):
         message = Message(
             peer=self.peer,
             mailfrom=transaction.reverse_path.mailbox,
-            rcpttos=[path.mailbox for path in transaction.forward_paths],
+            rcpttos=[transaction.forward_paths[index].mailbox for index in content.accepted],
             data=content.data,
             mail_options=format_parameters(transaction.parameters),
-            rcpt_options=[format_parameters(parameters) for parameters in transaction.forward_parameters],
+            rcpt_options=[format_parameters(transaction.forward_parameters[index]) for index in content.accepted],
             helo=state.helo or "",
             esmtp=state.esmtp,
+            tls=self.conn.tls.info if self.conn.tls else None,
+            auth=state.identity,
             envelope_lints=tuple(transaction.lints),
+            dialogue=self.dialogue,
         )
         self.smtp_server.messages.add(message, self._generation)
 
@@ -85,10 +144,20 @@ class RecordingServer(SMTPServer):
             send_mail(host=server.host, port=server.port)
             message = server.assert_received(subject="Welcome")
 
-    Options: `hostname` is what it calls itself; `data_size_limit` in octets, 0 for none; `max_recipients`
-    of one message; `hide` has the keywords of extensions not to offer; `strict` refuses whatever clients
-    must not send, where it is otherwise accepted and noted in `Message.lints`. Subclasses may override
-    `process_message` to answer messages; those that it accepts are recorded.
+    A `host` that begins with a slash is the path of a Unix socket. Options:
+
+    - `hostname` is what it calls itself, `protocol` what it speaks: "smtp" or "lmtp".
+    - `hide` has the keywords of extensions not to offer. `strict` refuses whatever clients must not send,
+      where it is otherwise accepted and noted in `Message.lints`.
+    - Limits, 0 for none: `data_size_limit` (octets of a message), `command_size_limit` (octets of a command
+      line with CRLF, to which extensions add), `max_recipients` (of a message), `max_messages`, `max_commands`
+      and `max_errors` (of a session), `max_connections` (at once), `timeout` (seconds that a client may be
+      silent). If they are given, `max_recipients` and `max_messages` are announced (LIMITS, RFC 9422).
+    - `proxy_protocol` expects HAProxy's PROXY header in front of each session.
+    - `directory` has addresses by name, or lists of them, which VRFY and EXPN then know.
+    - Those of TLS and AUTH are the options of `Security`.
+
+    Subclasses may override `process_message` to answer messages; those that it accepts are recorded.
 
     Raises OSError when the address can't be bound, ValueError for an option's value that makes no sense.
     """
@@ -99,22 +168,71 @@ class RecordingServer(SMTPServer):
         port: int = 0,
         *,
         hostname: str = "localhost",
-        data_size_limit: int = DATA_SIZE_DEFAULT,
-        max_recipients: int = 1000,
+        protocol: Literal["smtp", "lmtp"] = "smtp",
         hide: Iterable[str] = (),
         strict: bool = False,
+        data_size_limit: int = DATA_SIZE_DEFAULT,
+        command_size_limit: int = MAX_COMMAND_LINE,
+        max_recipients: int | None = None,
+        max_messages: int | None = None,
+        max_commands: int = 1_000_000,
+        max_errors: int = 0,
+        max_connections: int = 2000,
+        timeout: float = 300.0,
+        proxy_protocol: bool = False,
+        directory: Mapping[str, str | Sequence[str]] | None = None,
+        tls: Literal["starttls", "implicit"] | None = None,
+        require_tls: bool = False,
+        ssl_context: ssl.SSLContext | None = None,
+        client_certificates: Literal["optional", "required"] | None = None,
+        users: Mapping[str, str] | Users = None,
+        require_auth: bool = False,
+        auth_mechanisms: Iterable[str] | None = None,
+        auth_without_tls: bool | None = None,
     ) -> None:
+        security = Security(
+            tls=tls,
+            require_tls=require_tls,
+            ssl_context=ssl_context,
+            client_certificates=client_certificates,
+            users=users,
+            require_auth=require_auth,
+            auth_mechanisms=auth_mechanisms,
+            auth_without_tls=auth_without_tls,
+        )
+        if protocol not in {"smtp", "lmtp"}:
+            msg = f"protocol is 'smtp' or 'lmtp', not {protocol!r}"
+            raise ValueError(msg)
+        configured = [*security.extensions]
+        configured += [] if max_recipients is None and max_messages is None else [LIMITS]
+        configured += [] if directory is None else [EXPN]
         self._options = Settings(
             hostname=hostname,
-            data_size_limit=data_size_limit,
-            max_recipients=max_recipients,
+            lmtp=protocol == "lmtp",
             strict=strict,
-            extensions=extensions.without([hide] if isinstance(hide, str) else hide),
+            data_size_limit=data_size_limit,
+            command_size_limit=command_size_limit,
+            max_recipients=1000 if max_recipients is None else max_recipients,
+            max_messages=max_messages or 0,
+            max_commands=max_commands,
+            max_errors=max_errors,
+            extensions=extensions.without([hide] if isinstance(hide, str) else hide, configured),
+            directory=None if directory is None else _read_directory(directory),
+            **security.settings,
         )
+        self.max_connections = max_connections
+        self.timeout = timeout
+        self.proxy_protocol = proxy_protocol
+        self.ssl_context = security.context
+        self.implicit_tls = security.tls == "implicit"
         #: The messages received since the server was made or cleared.
         self.messages = Outbox()
+        #: What was said, by connection; the last 1000 connections.
+        self.dialogues: deque[Dialogue] = deque(maxlen=1000)
         #: The transactions that were begun and never ended: the client went away.
         self.aborted: list[AbortedTransaction] = []
+        #: The TLS connections that failed, in the handshake or later.
+        self.tls_failures: list[TLSFailure] = []
         super().__init__((host, port), None, data_size_limit, map={})
 
     channel_class = RecordingChannel
@@ -139,9 +257,26 @@ class RecordingServer(SMTPServer):
 
     @property
     def url(self) -> str:
-        """The address as a URL: "smtp://127.0.0.1:2525"."""
+        """The address as a URL: "smtp://127.0.0.1:2525", or "smtps://…" with implicit TLS, "lmtp://…"."""
+        scheme = "lmtp" if self.settings.lmtp else "smtps" if self.implicit_tls else "smtp"
+        if self.host.startswith("/"):
+            return f"{scheme}://{self.host}"
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"smtp://{host}:{self.port}"
+        return f"{scheme}://{host}:{self.port}"
+
+    @property
+    def cafile(self) -> str:
+        """The path of the CA certificate that clients may trust to verify the server: a PEM file."""
+        from pytest_smtpd.network.tls import cafile
+
+        return cafile()
+
+    @property
+    def client_ssl_context(self) -> ssl.SSLContext:
+        """A new context for clients, with which they verify the server, its name included."""
+        from pytest_smtpd.network.tls import client_context
+
+        return client_context()
 
     @property
     def has_hook(self) -> bool:
@@ -155,11 +290,18 @@ class RecordingServer(SMTPServer):
         """Forget all messages, and those whose transaction has begun: they will not show up any more."""
         self.messages.clear()
         self.aborted = []
+        self.tls_failures = []
+        self.dialogues = deque(maxlen=self.dialogues.maxlen)
+
+    def note_tls_failure(self, peer: tuple[Any, ...], error: OSError) -> None:
+        """Keep a failure of TLS."""
+        self.tls_failures.append(TLSFailure(peer, error))
 
     def note_aborted(self, aborted: AbortedTransaction, generation: int) -> None:
         """Keep a transaction that was begun in this generation of the outbox and not ended."""
+        present = self.aborted
         if generation == self.messages.generation:
-            self.aborted.append(aborted)
+            present.append(aborted)
 
     @overload
     def assert_received(self, count: None = None, **criteria: Any) -> Message: ...
@@ -185,5 +327,15 @@ class RecordingServer(SMTPServer):
             raise AssertionError(self._explain(chosen, "no message"))
 
     def _explain(self, chosen: Messages, expected: str) -> str:
-        aborted = [f"Transactions aborted by the client: {len(self.aborted)}"] if self.aborted else []
-        return "\n".join([chosen.explain(expected), *aborted, *(f"  {transaction}" for transaction in self.aborted)])
+        lines = [chosen.explain(expected)]
+        for title, failures in (
+            ("Transactions aborted by the client", self.aborted),
+            ("TLS connections that failed", self.tls_failures),
+        ):
+            if failures:
+                lines += [f"{title}: {len(failures)}", *(f"  {failure}" for failure in failures)]
+        return "\n".join(lines)
+
+
+def _read_directory(directory: Mapping[str, str | Sequence[str]]) -> dict[str, str | tuple[str, ...]]:
+    return {name: entry if isinstance(entry, str) else tuple(entry) for name, entry in directory.items()}

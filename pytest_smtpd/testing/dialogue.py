@@ -1,0 +1,91 @@
+"""Dialogue: who said what and when, in the notation of RFC 5321 appendix D."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pytest_smtpd.protocol.mail import Content
+from pytest_smtpd.protocol.sasl import MECHANISMS
+
+if TYPE_CHECKING:
+    from pytest_smtpd.protocol.events import Event
+    from pytest_smtpd.protocol.replies import Reply
+
+#: What of an AUTH command everybody may see.
+_AUTH = re.compile(rf"AUTH ((?:{'|'.join(MECHANISMS)}) )?", re.IGNORECASE)
+
+#: How many commands of a session are kept, the last ones: no client fills the memory.
+MAX_EXCHANGES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a dialogue.
+
+    `speaker` is "C" for the client, "S" for the server, "" for what happened to the connection; `seconds`
+    tell when, since the connection was made; `secret` whether the text reveals a password or token.
+    """
+
+    seconds: float
+    speaker: str
+    text: str
+    secret: bool = False
+
+    def format(self, *, secrets: bool = False) -> str:
+        """Return the line in RFC notation, with passwords only if they are asked for."""
+        text = self.text
+        if self.secret and not secrets:
+            match = _AUTH.match(text)
+            text = f"{match[0]}****" if match else "****"
+        return f"{self.speaker}: {text}" if self.speaker else f"   ({text})"
+
+
+class Dialogue:
+    """What was said in a session, from one connection or, on a connection that was kept, from one test.
+
+    Content stands there with its size only. Nothing is formatted before somebody looks.
+    """
+
+    def __init__(self, peer: tuple[Any, ...], began: float, *, enhanced: bool) -> None:
+        #: The client's address, (host, port, ...).
+        self.peer = peer
+        self._began = began
+        self._enhanced = enhanced
+        self._exchanges: deque[tuple[float, Event | str, Reply | None]] = deque(maxlen=MAX_EXCHANGES)
+
+    def add(self, now: float, event: Event | None, reply: Reply) -> None:
+        """Add what the client asked, if it did, and what it was answered."""
+        # Whoever keeps the event of a message keeps all of its content.
+        said = "" if event is None else event.said if isinstance(event, Content) else event
+        self._exchanges.append((now, said, reply))
+
+    def remark(self, now: float, text: str) -> None:
+        """Add what happened to the connection."""
+        self._exchanges.append((now, text, None))
+
+    @property
+    def lines(self) -> list[Line]:
+        """The dialogue so far, line by line."""
+        lines = []
+        for when, said, reply in list(self._exchanges):
+            seconds = when - self._began
+            if reply is None:
+                lines.append(Line(seconds, "", str(said)))
+                continue
+            text, secret, enhanced = (
+                (said, False, True) if isinstance(said, str) else (said.said, said.secret, said.enhanced)
+            )
+            answer = reply.to_bytes(enhanced=self._enhanced and enhanced).decode()
+            lines += [Line(seconds, "C", text, secret)] if text else []
+            lines += [Line(seconds, "S", line) for line in answer.splitlines()]
+        return lines
+
+    def format(self, *, secrets: bool = False) -> str:
+        """Return the dialogue in RFC notation; passwords and tokens are masked unless `secrets` is true."""
+        return "\n".join(line.format(secrets=secrets) for line in self.lines)
+
+    def __str__(self) -> str:
+        return self.format()

@@ -1,0 +1,111 @@
+"""The options for TLS and AUTH: checked, and turned into what the server and its sessions need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from pytest_smtpd.protocol.auth import AUTH
+from pytest_smtpd.protocol.sasl import MECHANISMS
+from pytest_smtpd.protocol.starttls import REQUIRETLS, STARTTLS
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Iterable
+
+    from pytest_smtpd.protocol.sasl import Users
+    from pytest_smtpd.protocol.state import Extension
+
+#: What most servers in the field offer.
+_USUAL_MECHANISMS = ("PLAIN", "LOGIN")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Security:
+    """How connections are encrypted and clients authenticate.
+
+    `tls` is "starttls" (offered), "implicit" (before the greeting) or None; `require_tls` and `ssl_context`
+    stand for "starttls" where it is not given. `require_tls` refuses all that should not be said before
+    STARTTLS. `ssl_context` is used instead of one with the bundled certificate. `client_certificates` has
+    clients asked for a certificate, "optional" or "required", which the bundled CA must have signed.
+
+    `users` maps names to passwords, or is a function that returns the password for a name (None: no such
+    user); without it anybody is accepted, with any password. `require_auth` refuses mail from who has not
+    authenticated. `auth_mechanisms` are those to offer, by default PLAIN and LOGIN if users are given or
+    authentication is required. `auth_without_tls` lets passwords be sent in the clear, by default where the
+    server has no TLS.
+
+    Raises ValueError for values that make no sense.
+    """
+
+    tls: Literal["starttls", "implicit"] | None
+    require_tls: bool
+    ssl_context: ssl.SSLContext | None
+    client_certificates: Literal["optional", "required"] | None
+    users: Mapping[str, str] | Users
+    require_auth: bool
+    auth_mechanisms: Iterable[str] | None
+    auth_without_tls: bool | None
+
+    def __post_init__(self) -> None:
+        """Check, and fill in what follows from other options."""
+        if self.tls not in {None, "starttls", "implicit"}:
+            msg = f"tls is 'starttls', 'implicit' or None, not {self.tls!r}"
+            raise ValueError(msg)
+        if self.ssl_context is not None:
+            self._check_context(self.ssl_context)
+        settle = object.__setattr__
+        if self.tls is None and (self.require_tls or self.ssl_context or self.client_certificates):
+            settle(self, "tls", "starttls")
+        if self.auth_mechanisms is None:
+            wanted = self.users is not None or self.require_auth
+            settle(self, "auth_mechanisms", _USUAL_MECHANISMS if wanted else ())
+        settle(self, "auth_mechanisms", tuple(self._check_mechanisms(self.auth_mechanisms or ())))
+
+    def _check_context(self, context: ssl.SSLContext) -> None:
+        import ssl
+
+        if self.client_certificates is not None:
+            msg = "client_certificates: your own ssl_context decides whether clients are asked for certificates"
+            raise ValueError(msg)
+        if context.protocol is ssl.PROTOCOL_TLS_CLIENT:
+            msg = "ssl_context is one for clients; a server's is made with ssl.PROTOCOL_TLS_SERVER"
+            raise ValueError(msg)
+
+    def _check_mechanisms(self, names: Iterable[str]) -> Iterable[str]:
+        for name in [names] if isinstance(names, str) else names:
+            mechanism = MECHANISMS.get(name.upper())
+            if mechanism is None:
+                msg = f"auth_mechanisms: there is no {name}; there are {', '.join(MECHANISMS)}"
+                raise ValueError(msg)
+            if mechanism.needs_password and self.users is None:
+                msg = f"auth_mechanisms: {name} works only with users=, as the server has to know the passwords"
+                raise ValueError(msg)
+            yield mechanism.name
+
+    @property
+    def context(self) -> ssl.SSLContext | None:
+        """What TLS is done with, None for no TLS; ssl is imported for no less."""
+        if self.tls is None or self.ssl_context is not None:
+            return self.ssl_context
+        from pytest_smtpd.network.tls import server_context
+
+        return server_context(client_certificates=self.client_certificates)
+
+    @property
+    def extensions(self) -> list[Extension]:
+        """The extensions that this configures."""
+        starttls = [STARTTLS] if self.tls == "starttls" else []
+        return [*starttls, *([REQUIRETLS] if self.tls else []), *([AUTH] if self.auth_mechanisms else [])]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of sessions that follow."""
+        return {
+            "users": self.users.get if isinstance(self.users, Mapping) else self.users,
+            "require_auth": self.require_auth,
+            "require_tls": self.require_tls,
+            "auth_mechanisms": self.auth_mechanisms,
+            "auth_without_tls": self.tls is None if self.auth_without_tls is None else self.auth_without_tls,
+        }

@@ -1,0 +1,263 @@
+"""The options for TLS and AUTH: defaults, what follows from what, and what makes no sense."""
+
+from __future__ import annotations
+
+import smtplib
+import ssl
+from typing import Any
+
+import pytest
+
+from pytest_smtpd import RecordingServer
+from pytest_smtpd.network.tls import server_context
+from pytest_smtpd.protocol.sasl import MECHANISMS
+from pytest_smtpd.testing.security import Security
+
+USERS = {"ada": "secret"}
+
+DEFAULTS: dict[str, Any] = {
+    "tls": None,
+    "require_tls": False,
+    "ssl_context": None,
+    "client_certificates": None,
+    "users": None,
+    "require_auth": False,
+    "auth_mechanisms": None,
+    "auth_without_tls": None,
+}
+
+
+def lookup(name: str) -> str | None:
+    """Return the password of a user, as a function given as `users` does."""
+    return USERS.get(name)
+
+
+def make_security(**options: Any) -> Security:
+    """Return the options of a server that is given these."""
+    return Security(**{**DEFAULTS, **options})
+
+
+def offered(options: dict[str, Any]) -> tuple[set[str], set[str] | None]:
+    """Return what a server offers of STARTTLS, REQUIRETLS and AUTH: at first, and behind STARTTLS if it offers that."""
+
+    def ask(client: smtplib.SMTP) -> set[str]:
+        client.ehlo()
+        features = client.esmtp_features
+        keywords = {keyword.upper() for keyword in features} & {"STARTTLS", "REQUIRETLS"}
+        return keywords | ({f"AUTH{features['auth']}"} if "auth" in features else set())
+
+    with RecordingServer(**options) as server:
+        context = server.client_ssl_context
+        with (
+            smtplib.SMTP_SSL(*server.address, context=context)
+            if server.implicit_tls
+            else smtplib.SMTP(*server.address) as client
+        ):
+            first = ask(client)
+            if "STARTTLS" not in first:
+                return first, None
+            client.starttls(context=context)
+            return first, ask(client)
+
+
+def describe(options: dict[str, Any]) -> str:
+    """Return options as the name of a test, which is the same in every process."""
+    return " ".join(f"{name}={'function' if callable(value) else value}" for name, value in options.items()) or "none"
+
+
+# What is offered.
+
+
+def test_the_defaults_offer_neither_tls_nor_auth() -> None:
+    """Without options there is no TLS and no AUTH, and nothing is required."""
+    security = make_security()
+    assert (security.tls, security.context, security.extensions) == (None, None, [])
+    assert security.settings == {
+        "users": None,
+        "require_auth": False,
+        "require_tls": False,
+        "auth_mechanisms": (),
+        "auth_without_tls": True,
+    }
+    assert offered({}) == (set(), None)
+
+
+TLS_OPTIONS: list[tuple[dict[str, Any], tuple[set[str], set[str] | None]]] = [
+    ({"tls": "starttls"}, ({"STARTTLS"}, {"REQUIRETLS"})),
+    ({"tls": "implicit"}, ({"REQUIRETLS"}, None)),
+    ({"require_tls": True}, ({"STARTTLS"}, {"REQUIRETLS"})),
+    ({"client_certificates": "optional"}, ({"STARTTLS"}, {"REQUIRETLS"})),
+    ({"tls": "implicit", "require_tls": True}, ({"REQUIRETLS"}, None)),
+    ({"tls": "implicit", "client_certificates": "optional"}, ({"REQUIRETLS"}, None)),
+    ({"tls": "starttls", "hide": "REQUIRETLS"}, ({"STARTTLS"}, set())),
+    ({"tls": "starttls", "hide": "STARTTLS"}, (set(), None)),
+]
+
+
+@pytest.mark.parametrize(("options", "keywords"), TLS_OPTIONS, ids=[describe(options) for options, _ in TLS_OPTIONS])
+def test_what_is_offered_of_tls(options: dict[str, Any], keywords: tuple[set[str], set[str] | None]) -> None:
+    """STARTTLS is offered before TLS and REQUIRETLS in it; whatever needs TLS stands for `tls="starttls"`."""
+    assert offered(options) == keywords
+
+
+@pytest.mark.parametrize(("options", "first"), [({}, "STARTTLS"), ({"tls": "implicit"}, "REQUIRETLS")], ids=str)
+def test_an_ssl_context_is_used(options: dict[str, Any], first: str) -> None:
+    """A server's own `ssl_context` stands for `tls="starttls"`, unless `tls` is given, and is the one that is used."""
+    context = server_context()
+    assert make_security(ssl_context=context, **options).context is context
+    assert offered({"ssl_context": context, **options})[0] == {first}
+
+
+AUTH_OPTIONS: list[tuple[dict[str, Any], tuple[set[str], set[str] | None]]] = [
+    ({"users": USERS}, ({"AUTH PLAIN LOGIN"}, None)),
+    ({"users": {}}, ({"AUTH PLAIN LOGIN"}, None)),
+    ({"users": lookup}, ({"AUTH PLAIN LOGIN"}, None)),
+    ({"require_auth": True}, ({"AUTH PLAIN LOGIN"}, None)),
+    ({"auth_mechanisms": ["CRAM-MD5"]}, ({"AUTH CRAM-MD5"}, None)),
+    ({"auth_mechanisms": ("login", "Plain")}, ({"AUTH LOGIN PLAIN"}, None)),
+    ({"auth_mechanisms": "XOAUTH2"}, ({"AUTH XOAUTH2"}, None)),
+    ({"users": USERS, "auth_mechanisms": ["SCRAM-SHA-256"]}, ({"AUTH SCRAM-SHA-256"}, None)),
+    ({"users": USERS, "auth_mechanisms": []}, (set(), None)),
+    ({"users": USERS, "hide": "AUTH"}, (set(), None)),
+    ({"users": USERS, "auth_without_tls": False}, (set(), None)),
+    (
+        {"users": USERS, "auth_without_tls": False, "auth_mechanisms": ["PLAIN", "CRAM-MD5"]},
+        ({"AUTH CRAM-MD5"}, None),
+    ),
+    ({"users": USERS, "tls": "starttls"}, ({"STARTTLS"}, {"REQUIRETLS", "AUTH PLAIN LOGIN"})),
+    ({"users": USERS, "tls": "implicit"}, ({"REQUIRETLS", "AUTH PLAIN LOGIN"}, None)),
+    (
+        {"users": USERS, "tls": "starttls", "auth_mechanisms": ["CRAM-MD5", "PLAIN"]},
+        ({"STARTTLS", "AUTH CRAM-MD5"}, {"REQUIRETLS", "AUTH CRAM-MD5 PLAIN"}),
+    ),
+    (
+        {"users": USERS, "tls": "starttls", "auth_without_tls": True},
+        ({"STARTTLS", "AUTH PLAIN LOGIN"}, {"REQUIRETLS", "AUTH PLAIN LOGIN"}),
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "keywords"), AUTH_OPTIONS, ids=[describe(options) for options, _ in AUTH_OPTIONS])
+def test_what_is_offered_of_auth(options: dict[str, Any], keywords: tuple[set[str], set[str] | None]) -> None:
+    """PLAIN and LOGIN are offered where users are known or required; in the clear only without TLS, or on request."""
+    assert offered(options) == keywords
+
+
+def test_all_mechanisms_can_be_offered_at_once() -> None:
+    """Any iterable of mechanisms is offered in its order, and read only once."""
+    names = [name.lower() for name in reversed(MECHANISMS)]
+    security = make_security(users=USERS, auth_mechanisms=iter(names))
+    assert security.auth_mechanisms == tuple(reversed(MECHANISMS))
+    assert security.settings["auth_mechanisms"] == tuple(reversed(MECHANISMS))
+
+
+# What clients get.
+
+
+@pytest.mark.parametrize("users", [USERS, lookup], ids=["mapping", "function"])
+@pytest.mark.parametrize(
+    ("name", "password", "accepted"),
+    [("ada", "secret", True), ("ada", "wrong", False), ("bob", "secret", False), ("ada", "", False)],
+)
+def test_users_are_those_who_may_log_in(users: Any, name: str, password: str, *, accepted: bool) -> None:
+    """`users` maps names to passwords, or is a function that does: nobody else is let in."""
+    with RecordingServer(users=users) as server, smtplib.SMTP(*server.address) as client:
+        if accepted:
+            assert client.login(name, password)[0] == 235
+        else:
+            with pytest.raises(smtplib.SMTPAuthenticationError):
+                client.login(name, password)
+
+
+def test_a_mapping_of_users_may_change() -> None:
+    """A user who is added to the mapping while the server runs can log in at once."""
+    users: dict[str, str] = {}
+    with RecordingServer(users=users) as server, smtplib.SMTP(*server.address) as client:
+        with pytest.raises(smtplib.SMTPAuthenticationError):
+            client.login("ada", "secret")
+        users["ada"] = "secret"
+        assert client.login("ada", "secret")[0] == 235
+
+
+def test_no_users_at_all_let_everybody_in() -> None:
+    """With `require_auth` and no `users`, any name and any password will do; without logging in nothing is taken."""
+    with RecordingServer(require_auth=True) as server, smtplib.SMTP(*server.address) as client:
+        with pytest.raises(smtplib.SMTPSenderRefused) as caught:
+            client.sendmail("ada@example.org", "bob@example.org", b"\r\n")
+        assert caught.value.smtp_code == 530
+        client.login("anybody", "anything")
+        client.sendmail("ada@example.org", "bob@example.org", b"\r\n")
+        message = server.messages.one()
+        assert message.auth is not None
+        assert (message.auth.user, message.auth.password) == ("anybody", "anything")
+
+
+def test_require_tls_takes_nothing_in_the_clear() -> None:
+    """With `require_tls`, mail is refused with 530 before STARTTLS, and taken behind it."""
+    with RecordingServer(require_tls=True) as server, smtplib.SMTP(*server.address) as client:
+        with pytest.raises(smtplib.SMTPSenderRefused) as caught:
+            client.sendmail("ada@example.org", "bob@example.org", b"\r\n")
+        assert caught.value.smtp_code == 530
+        client.starttls(context=server.client_ssl_context)
+        client.sendmail("ada@example.org", "bob@example.org", b"\r\n")
+        assert server.messages.one().tls is not None
+
+
+def test_the_bundled_certificate_is_verified_by_the_context_for_clients() -> None:
+    """`client_ssl_context` is new each time, verifies certificate and name, and trusts what `cafile` has."""
+    with RecordingServer(tls="implicit") as server:
+        first, second = server.client_ssl_context, server.client_ssl_context
+        assert first is not second
+        assert (first.verify_mode, first.check_hostname) == (ssl.CERT_REQUIRED, True)
+        for host in ("localhost", "127.0.0.1"):
+            context = ssl.create_default_context(cafile=server.cafile)
+            with smtplib.SMTP_SSL(host, server.port, context=context) as client:
+                assert client.noop()[0] == 250
+
+
+# What makes no sense.
+
+NONSENSE: list[tuple[dict[str, Any], str]] = [
+    ({"tls": "ssl"}, r"^tls is 'starttls', 'implicit' or None, not 'ssl'"),
+    ({"tls": True}, r"^tls is .* not True"),
+    ({"tls": ""}, r"^tls is .* not ''"),
+    ({"tls": "STARTTLS"}, r"^tls is .* not 'STARTTLS'"),
+    ({"client_certificates": "always"}, r"client_certificates is None, 'optional' or 'required', not 'always'"),
+    ({"client_certificates": True}, r"client_certificates is .* not True"),
+    ({"auth_mechanisms": ["DIGEST-MD5"]}, r"^auth_mechanisms: there is no DIGEST-MD5; there are .*CRAM-MD5.*PLAIN"),
+    ({"auth_mechanisms": "PLAIN LOGIN"}, r"^auth_mechanisms: there is no PLAIN LOGIN"),
+    ({"auth_mechanisms": [""]}, r"^auth_mechanisms: there is no "),
+    ({"auth_mechanisms": ["SCRAM-SHA-256"]}, r"^auth_mechanisms: SCRAM-SHA-256 works only with users="),
+    (
+        {"require_auth": True, "auth_mechanisms": ["PLAIN", "scram-sha-256"]},
+        r"^auth_mechanisms: scram-sha-256 works only with users=",
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "error"), NONSENSE, ids=[describe(options) for options, _ in NONSENSE])
+def test_values_that_make_no_sense_are_errors(options: dict[str, Any], error: str) -> None:
+    """A value that makes no sense raises ValueError in the constructor, and says what would make sense."""
+    with pytest.raises(ValueError, match=error):
+        RecordingServer(**options).close()
+
+
+def test_a_context_decides_what_clients_are_asked_for() -> None:
+    """`client_certificates` beside `ssl_context` is an error: it would be ignored, and nobody asked for anything."""
+    with pytest.raises(ValueError, match="client_certificates"):
+        RecordingServer(ssl_context=server_context(), client_certificates="required").close()
+
+
+def test_a_context_for_clients_is_an_error() -> None:
+    """An `ssl_context` for clients, as `client_ssl_context` is, can't serve: an error at once, not in the handshake."""
+    with RecordingServer() as server, pytest.raises(ValueError, match="ssl_context"):
+        RecordingServer(ssl_context=server.client_ssl_context).close()
+
+
+def test_an_error_leaves_no_socket_behind() -> None:
+    """A server that is refused for its options has not bound its port."""
+    with RecordingServer() as server:
+        port = server.port
+    with pytest.raises(ValueError, match="tls"):
+        RecordingServer(port=port, tls="ssl")  # type: ignore[arg-type]
+    RecordingServer(port=port).close()
