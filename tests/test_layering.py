@@ -16,7 +16,7 @@ BELOW = {
     "protocol": set(),
     "network": set(),
     "smtpd": {"protocol", "network"},
-    "testing": {"protocol", "smtpd"},
+    "testing": {"protocol", "network", "smtpd"},
     "plugin": {"testing"},
 }
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
+import smtplib
 from pathlib import Path
 
 import pytest
 
+from pytest_smtpd import RecordingServer
+
 README = Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+TEXT = [code for language, code in BLOCKS if language == "text"]
 PYTHON = [code for language, code in BLOCKS if language == "python"]
 
 #: What the README's examples call without showing it.
-CONFTEST = '''
+CONFTEST = """
 import smtplib
 import pytest
 
@@ -22,7 +28,7 @@ def send(smtpd_server):
         with smtplib.SMTP(*smtpd_server.address) as client:
             client.sendmail(mailfrom, rcpttos, f"Subject: {subject}\\r\\n\\r\\nHello\\r\\n")
     return send
-'''
+"""
 
 
 @pytest.mark.parametrize("code", [code for code in PYTHON if "def test_" in code])
@@ -44,7 +50,7 @@ def test_programs_run(pytester: pytest.Pytester, code: str) -> None:
 
 def test_the_failure_is_as_shown(pytester: pytest.Pytester) -> None:
     """The failure that the README shows is what a failed assertion says, to the letter."""
-    [shown] = [code for language, code in BLOCKS if language == "text"]
+    [shown] = [code for code in TEXT if code.startswith("expected")]
     pytester.makeconftest(CONFTEST)
     pytester.makepyfile(
         """
@@ -59,13 +65,28 @@ def test_the_failure_is_as_shown(pytester: pytest.Pytester) -> None:
     assert re.sub(r"^ +", "", shown, flags=re.MULTILINE).strip() == said
 
 
+def test_the_dialogue_is_as_shown() -> None:
+    """The dialogue that the README shows is what `message.dialogue` prints, to the letter."""
+    [shown] = [code for code in TEXT if code.startswith("S: 220")]
+    hidden = ["8BITMIME", "PIPELINING", "CHUNKING", "DSN", "HELP"]
+    with RecordingServer(hide=hidden, users={"ada": "secret"}) as server:
+        client = smtplib.SMTP(*server.address, local_hostname="client.example")
+        client.login("ada", "secret")
+        client.does_esmtp = False  # so that smtplib sends no SIZE
+        client.sendmail("ada@example.org", "bob@example.org", "Subject: Hi\r\n\r\nHello Bob, it works!\r\n")
+        client.quit()
+    said = str(server.messages.one().dialogue)
+    # smtplib writes "from:" since Python 3.13.
+    assert said.replace("from:", "FROM:").replace("to:", "TO:") == shown.strip()
+
+
 def test_the_options_are_all_of_them() -> None:
-    """The README's table of options names each option of RecordingServer with its default."""
-    import inspect
-
-    from pytest_smtpd import RecordingServer
-
-    text = README.read_text("utf-8")
-    for name, parameter in inspect.signature(RecordingServer).parameters.items():
-        assert f"`{name}`" in text
-        assert parameter.default is not parameter.empty
+    """The README's table of options has each option of RecordingServer with its default, and no others."""
+    rows = re.findall(r"^\| (`[a-z_]+`(?:, `[a-z_]+`)?) \| (`[^|]+`) \|", README.read_text("utf-8"), re.MULTILINE)
+    documented = {
+        name: ast.literal_eval(default)
+        for names, defaults in rows
+        for name, default in zip(names.strip("`").split("`, `"), defaults.strip("`").split("`, `"), strict=True)
+    }
+    parameters = inspect.signature(RecordingServer).parameters.values()
+    assert documented == {parameter.name: parameter.default for parameter in parameters}
