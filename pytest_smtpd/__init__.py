@@ -10,20 +10,37 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import smtpd
+    from .protocol.events import Refusal
     from .protocol.lints import Lint
+    from .protocol.replies import Reply
+    from .testing.dialogue import Dialogue
     from .testing.message import Attachment, Message
     from .testing.outbox import Messages, Outbox
     from .testing.recording import RecordingServer
 
-__all__ = ["Attachment", "Lint", "Message", "Messages", "Outbox", "RecordingServer", "smtpd"]
+__all__ = [
+    "Attachment",
+    "Dialogue",
+    "Lint",
+    "Message",
+    "Messages",
+    "Outbox",
+    "RecordingServer",
+    "Refusal",
+    "Reply",
+    "smtpd",
+]
 
 _MODULES = {
     "Attachment": "testing.message",
+    "Dialogue": "testing.dialogue",
     "Lint": "protocol.lints",
     "Message": "testing.message",
     "Messages": "testing.outbox",
     "Outbox": "testing.outbox",
     "RecordingServer": "testing.recording",
+    "Refusal": "protocol.events",
+    "Reply": "protocol.replies",
 }
 
 

@@ -27,7 +27,6 @@ _INVALID = Reply(535, "Authentication credentials invalid", "5.7.8")
 _ALREADY = Reply(503, "Error: already authenticated", "5.5.1")
 _IN_TRANSACTION = Reply(503, "Error: AUTH is not allowed in a mail transaction", "5.5.1")
 _UNKNOWN_MECHANISM = Reply(504, "Error: unrecognized authentication mechanism", "5.5.4")
-_NEEDS_ENCRYPTION = Reply(504, "Error: encryption required for requested authentication mechanism", "5.5.4")
 _NO_INITIAL_RESPONSE = Reply(501, "Error: this mechanism takes no initial response", "5.7.0")
 _CANCELLED = Reply(501, "Error: authentication cancelled", "5.7.0")
 _MALFORMED = Reply(501, "Error: malformed authentication response", "5.5.2")
@@ -122,7 +121,7 @@ class Auth(Command, _ExchangeEvent):
             raise Refusal(_UNKNOWN_MECHANISM)
         mechanism = MECHANISMS[self._name]
         if not _is_safe(mechanism, state.settings, secure=state.secure):
-            raise Refusal(_NEEDS_ENCRYPTION)
+            raise Refusal(state.settings.encryption_required)
         return mechanism
 
     def _initial_response(self) -> bytes | None:

@@ -8,6 +8,7 @@ Everything is searched and copied in pieces as large as they come, in C, never l
 
 from __future__ import annotations
 
+import functools
 import io
 import re
 from typing import TYPE_CHECKING, Protocol
@@ -25,8 +26,8 @@ _STUFFED_DOT = b"\r\n."
 #: What may be the beginning of an end that the next piece completes, the longest first.
 _UNFINISHED = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r")
 
-# The search begins at line starts only, else its time would grow with the square of the lines' length.
-_TOO_LONG_LINE = re.compile(rb"(?<![^\r\n])[^\r\n]{999}")
+#: RFC 5321 4.5.3.1.6, in octets with CRLF.
+MAX_CONTENT_LINE = 1000
 
 
 class ContentStore:
@@ -202,8 +203,17 @@ class Chunk:
         self.finished = not self._remaining
 
 
-def content_lints(data: bytes, parameters: Parameters) -> Iterator[Lint]:
-    """Say what in the content a client should not have sent, given the parameters of its MAIL command."""
+@functools.cache
+def _line_longer_than(limit: int) -> re.Pattern[bytes]:
+    # The search begins at line starts only, else its time would grow with the square of the lines' length.
+    return re.compile(rb"(?<![^\r\n])[^\r\n]{%d}" % (limit - 1))
+
+
+def content_lints(data: bytes, parameters: Parameters, line_limit: int = MAX_CONTENT_LINE) -> Iterator[Lint]:
+    """Say what in the content a client should not have sent, given the parameters of its MAIL command.
+
+    `line_limit` is how many octets a line may have, CRLF included; 0: any number.
+    """
     declared = dict(parameters)
     body = (declared.get("BODY") or "").upper()
     if body != "BINARYMIME":
@@ -212,7 +222,7 @@ def content_lints(data: bytes, parameters: Parameters) -> Iterator[Lint]:
             yield Lint.BARE_LF
         if data.count(b"\r") != line_ends:
             yield Lint.BARE_CR
-        if _TOO_LONG_LINE.search(data):
+        if line_limit and _line_longer_than(line_limit).search(data):
             yield Lint.LONG_LINE
     if body not in {"8BITMIME", "BINARYMIME"} and not data.isascii():
         yield Lint.UNDECLARED_8BIT

@@ -23,7 +23,7 @@ SEND_EHLO_FIRST = Reply(503, "Error: send EHLO first", "5.5.1")
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, not an error
-    """Ends an examination with the reply that refuses the command."""
+    """Ends an examination with the reply that refuses the command: `raise Refusal(Reply(454, "Later", "4.7.0"))`."""
 
     def __init__(self, reply: Reply) -> None:
         self.reply = reply

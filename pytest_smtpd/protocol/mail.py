@@ -32,7 +32,7 @@ TOO_MUCH_MAIL_DATA = Reply(552, "Error: Too much mail data", "5.3.4")
 _STRICT_CONTENT = {
     Lint.BARE_LF: Reply(550, "Error: bare <LF> received", "5.5.2"),
     Lint.BARE_CR: Reply(550, "Error: bare <CR> received", "5.5.2"),
-    Lint.LONG_LINE: Reply(554, "Error: a line is longer than 998 octets", "5.6.0"),
+    Lint.LONG_LINE: Reply(554, "Error: a line is too long", "5.6.0"),
     Lint.UNDECLARED_8BIT: Reply(554, "Error: 8-bit content without BODY=8BITMIME", "5.6.1"),
 }
 
@@ -259,7 +259,7 @@ class Content(Event):
         if self.store.too_large:
             return TOO_MUCH_MAIL_DATA
         if state.settings.strict:
-            for lint in content_lints(self.data, self.transaction.parameters):
+            for lint in content_lints(self.data, self.transaction.parameters, state.settings.line_size_limit):
                 if refusal := _STRICT_CONTENT.get(lint):
                     return refusal
         return OK

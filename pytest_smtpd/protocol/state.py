@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
+from .content import MAX_CONTENT_LINE
 from .replies import Reply
 
 if TYPE_CHECKING:
@@ -21,8 +22,19 @@ if TYPE_CHECKING:
 #: RFC 5321 4.5.3.1.4, in octets with CRLF; extensions allow longer lines to single verbs.
 MAX_COMMAND_LINE = 512
 
+#: RFC 4954 4 demands 504; 538 5.7.11, 523 5.7.10 and 530 5.7.0 are seen as well.
+ENCRYPTION_REQUIRED = Reply(504, "Error: encryption required for requested authentication mechanism", "5.5.4")
+
 _HOSTNAME = re.compile(r"[!-~]+")
-_LIMITS = ("data_size_limit", "command_size_limit", "max_recipients", "max_messages", "max_commands", "max_errors")
+_LIMITS = (
+    "data_size_limit",
+    "command_size_limit",
+    "line_size_limit",
+    "max_recipients",
+    "max_messages",
+    "max_commands",
+    "max_errors",
+)
 
 #: A user's address, or the addresses of a mailing list's members, by name.
 Directory: TypeAlias = Mapping[str, "str | tuple[str, ...]"]
@@ -62,6 +74,8 @@ class Settings:
     strict: bool = False
     #: Octets of a command line with CRLF, to which extensions add (RFC 5321 4.5.3.1.4).
     command_size_limit: int = MAX_COMMAND_LINE
+    #: Octets of a content line with CRLF that a strict server takes (RFC 5321 4.5.3.1.6); 0: any number.
+    line_size_limit: int = MAX_CONTENT_LINE
     #: After how many commands a session ends, and after how many refused ones; 0: never.
     max_commands: int = 0
     max_errors: int = 0
@@ -77,7 +91,9 @@ class Settings:
     auth_mechanisms: tuple[str, ...] = ()
     #: Whether mechanisms that reveal the password may be used without TLS.
     auth_without_tls: bool = True
-    #: Passwords by user name; None accepts anybody.
+    #: What is answered to a mechanism that would reveal the password without TLS.
+    encryption_required: Reply = ENCRYPTION_REQUIRED
+    #: Passwords by user name; None accepts anybody. May raise `Refusal`.
     users: Users = None
     require_auth: bool = False
     require_tls: bool = False

@@ -110,9 +110,9 @@ class Service:
                     return self._open_loop(threaded=threaded)
                 if self._serves_by_itself:
                     return None
-                if self._loop is not None and self._loop.runs_here:  # a hook has closed it and starts it again
-                    self._detach(self._loop)
-                    continue
+                if self._loop is not None and self._loop.runs_here:
+                    msg = "a hook can't start the server again that it has closed: it closes when the hook returns"
+                    raise RuntimeError(msg)
             # What served before, `smtpd.loop` perhaps, has to end first.
             self.close()
 

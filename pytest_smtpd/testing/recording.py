@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from pytest_smtpd.protocol import extensions
+from pytest_smtpd.protocol.content import MAX_CONTENT_LINE
 from pytest_smtpd.protocol.directory import EXPN
+from pytest_smtpd.protocol.events import Refusal
 from pytest_smtpd.protocol.grammar import format_parameters
 from pytest_smtpd.protocol.limits import LIMITS
 from pytest_smtpd.protocol.mail import Content, Mail
+from pytest_smtpd.protocol.replies import Reply
 from pytest_smtpd.protocol.state import MAX_COMMAND_LINE, Settings
 from pytest_smtpd.smtpd.channel import DATA_SIZE_DEFAULT, SMTPChannel
 from pytest_smtpd.smtpd.server import SMTPServer
@@ -22,13 +25,15 @@ from .security import Security
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from pytest_smtpd.protocol.events import Event
-    from pytest_smtpd.protocol.replies import Reply
     from pytest_smtpd.protocol.sasl import Users
 
     from .outbox import Messages
+
+
+_NO_PASSWORDS = Reply(454, "Temporary authentication failure", "4.7.0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +155,8 @@ class RecordingServer(SMTPServer):
     - `hide` has the keywords of extensions not to offer. `strict` refuses whatever clients must not send,
       where it is otherwise accepted and noted in `Message.lints`.
     - Limits, 0 for none: `data_size_limit` (octets of a message), `command_size_limit` (octets of a command
-      line with CRLF, to which extensions add), `max_recipients` (of a message), `max_messages`, `max_commands`
+      line with CRLF, to which extensions add), `line_size_limit` (octets of a content line with CRLF that
+      a strict server takes), `max_recipients` (of a message), `max_messages`, `max_commands`
       and `max_errors` (of a session), `max_connections` (at once), `timeout` (seconds that a client may be
       silent). If they are given, `max_recipients` and `max_messages` are announced (LIMITS, RFC 9422).
     - `proxy_protocol` expects HAProxy's PROXY header in front of each session.
@@ -173,6 +179,7 @@ class RecordingServer(SMTPServer):
         strict: bool = False,
         data_size_limit: int = DATA_SIZE_DEFAULT,
         command_size_limit: int = MAX_COMMAND_LINE,
+        line_size_limit: int = MAX_CONTENT_LINE,
         max_recipients: int | None = None,
         max_messages: int | None = None,
         max_commands: int = 1_000_000,
@@ -189,16 +196,18 @@ class RecordingServer(SMTPServer):
         require_auth: bool = False,
         auth_mechanisms: Iterable[str] | None = None,
         auth_without_tls: bool | None = None,
+        encryption_required: str | None = None,
     ) -> None:
         security = Security(
             tls=tls,
             require_tls=require_tls,
             ssl_context=ssl_context,
             client_certificates=client_certificates,
-            users=users,
+            users=self._guard_users(users) if callable(users) else users,
             require_auth=require_auth,
             auth_mechanisms=auth_mechanisms,
             auth_without_tls=auth_without_tls,
+            encryption_required=encryption_required,
         )
         if protocol not in {"smtp", "lmtp"}:
             msg = f"protocol is 'smtp' or 'lmtp', not {protocol!r}"
@@ -212,6 +221,7 @@ class RecordingServer(SMTPServer):
             strict=strict,
             data_size_limit=data_size_limit,
             command_size_limit=command_size_limit,
+            line_size_limit=line_size_limit,
             max_recipients=1000 if max_recipients is None else max_recipients,
             max_messages=max_messages or 0,
             max_commands=max_commands,
@@ -239,6 +249,20 @@ class RecordingServer(SMTPServer):
 
     def _make_settings(self) -> Settings:
         return self._options
+
+    def _guard_users(self, users: Callable[[str], str | None]) -> Callable[[str], str | None]:
+        """Have an exception in a function of the test author's reach the test; the client is told to try again."""
+
+        def password_of(user: str) -> str | None:
+            try:
+                return users(user)
+            except Refusal:
+                raise
+            except Exception as error:
+                self.errors.append(error)
+                raise Refusal(_NO_PASSWORDS) from error
+
+        return password_of
 
     @property
     def host(self) -> str:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_smtpd.protocol.auth import AUTH
+from pytest_smtpd.protocol.replies import Reply
 from pytest_smtpd.protocol.sasl import MECHANISMS
 from pytest_smtpd.protocol.starttls import REQUIRETLS, STARTTLS
+from pytest_smtpd.protocol.state import ENCRYPTION_REQUIRED
 
 if TYPE_CHECKING:
     import ssl
@@ -34,7 +36,8 @@ class Security:
     user); without it anybody is accepted, with any password. `require_auth` refuses mail from who has not
     authenticated. `auth_mechanisms` are those to offer, by default PLAIN and LOGIN if users are given or
     authentication is required. `auth_without_tls` lets passwords be sent in the clear, by default where the
-    server has no TLS.
+    server has no TLS; `encryption_required` is the reply, such as "538 5.7.11 No", to who tries it where
+    it may not.
 
     Raises ValueError for values that make no sense.
     """
@@ -47,6 +50,7 @@ class Security:
     require_auth: bool
     auth_mechanisms: Iterable[str] | None
     auth_without_tls: bool | None
+    encryption_required: str | None
 
     def __post_init__(self) -> None:
         """Check, and fill in what follows from other options."""
@@ -107,5 +111,8 @@ class Security:
             "require_auth": self.require_auth,
             "require_tls": self.require_tls,
             "auth_mechanisms": self.auth_mechanisms,
+            "encryption_required": Reply.parse(self.encryption_required)
+            if self.encryption_required
+            else ENCRYPTION_REQUIRED,
             "auth_without_tls": self.tls is None if self.auth_without_tls is None else self.auth_without_tls,
         }

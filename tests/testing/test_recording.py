@@ -246,6 +246,15 @@ def test_an_unknown_extension_gets_the_list_of_known_ones() -> None:
         RecordingServer(hide=["sizes", "8BITMIME", "chunk"])
 
 
+@pytest.mark.parametrize(("limit", "code"), [(0, 250), (12, 250), (11, 554)])
+def test_line_size_limit_is_for_strict_servers(limit: int, code: int) -> None:
+    """A strict server refuses a content line with more than `line_size_limit` octets, CRLF included (row 106)."""
+    with RecordingServer(strict=True, line_size_limit=limit) as server, greeted(server) as client:
+        ask_all(client, "MAIL FROM:<ada@example.org>", "RCPT TO:<bob@example.org>", "DATA")
+        client.send(b"\r\n0123456789\r\n.\r\n")
+        assert client.read_reply().startswith(str(code))
+
+
 def test_a_protocol_is_smtp_or_lmtp() -> None:
     """A `protocol` that it does not speak is an error, which names those it does."""
     with pytest.raises(ValueError, match="'smtp' or 'lmtp', not 'imap'"):

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from pytest_smtpd import RecordingServer
+from pytest_smtpd import RecordingServer, Refusal, Reply
 from pytest_smtpd.network.tls import server_context
 from pytest_smtpd.protocol.sasl import MECHANISMS
+from pytest_smtpd.protocol.state import ENCRYPTION_REQUIRED
 from pytest_smtpd.testing.security import Security
 
 USERS = {"ada": "secret"}
@@ -24,6 +25,7 @@ DEFAULTS: dict[str, Any] = {
     "require_auth": False,
     "auth_mechanisms": None,
     "auth_without_tls": None,
+    "encryption_required": None,
 }
 
 
@@ -78,6 +80,7 @@ def test_the_defaults_offer_neither_tls_nor_auth() -> None:
         "require_tls": False,
         "auth_mechanisms": (),
         "auth_without_tls": True,
+        "encryption_required": ENCRYPTION_REQUIRED,
     }
     assert offered({}) == (set(), None)
 
@@ -261,3 +264,54 @@ def test_an_error_leaves_no_socket_behind() -> None:
     with pytest.raises(ValueError, match="tls"):
         RecordingServer(port=port, tls="ssl")  # type: ignore[arg-type]
     RecordingServer(port=port).close()
+
+
+# What else AUTH may be answered.
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        pytest.param("454 4.7.0 Temporary authentication failure", id="454: try again"),
+        pytest.param("534 5.7.9 Authentication mechanism is too weak", id="534: too weak"),
+        pytest.param("432 4.7.12 A password transition is needed", id="432: transition"),
+    ],
+)
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "CRAM-MD5"])
+def test_a_function_for_users_may_give_the_answer(reply: str, mechanism: str) -> None:
+    """A `users` function that raises a Refusal answers the client with its reply; the session goes on (row 156)."""
+
+    def refuse(_name: str) -> str | None:
+        raise Refusal(Reply.parse(reply))
+
+    with (
+        RecordingServer(users=refuse, auth_mechanisms=[mechanism]) as server,
+        smtplib.SMTP(*server.address) as client,
+    ):
+        with pytest.raises(smtplib.SMTPAuthenticationError) as refused:
+            client.login("ada", "secret")
+        code, text = refused.value.smtp_code, refused.value.smtp_error
+        assert f"{code} {text if isinstance(text, str) else text.decode()}" == reply
+        assert client.noop()[0] == 250
+
+
+def test_a_function_for_users_that_fails_reaches_the_test() -> None:
+    """An exception in a `users` function is answered with 454, and raised when the server stops."""
+    passwords: dict[str, str] = {}
+    server = RecordingServer(users=passwords.__getitem__, auth_mechanisms=["PLAIN"]).start()
+    with smtplib.SMTP(*server.address) as client:
+        with pytest.raises(smtplib.SMTPAuthenticationError, match="454"):
+            client.login("ada", "secret")
+        assert client.noop()[0] == 250
+    with pytest.raises(KeyError, match="ada"):
+        server.stop()
+
+
+@pytest.mark.parametrize("reply", [None, "538 5.7.11 Encryption required", "530 5.7.0 STARTTLS first"])
+def test_what_passwords_in_the_clear_are_answered_can_be_chosen(reply: str | None) -> None:
+    """A mechanism that needs TLS is refused without with `encryption_required`, by default 504 5.5.4 (row 153)."""
+    server = RecordingServer(users={"ada": "secret"}, tls="starttls", encryption_required=reply)
+    with server, smtplib.SMTP(*server.address) as client:
+        client.ehlo()
+        code, text = client.docmd("AUTH", "PLAIN")
+        assert f"{code} {text.decode()}".startswith(reply or "504 5.5.4 ")
