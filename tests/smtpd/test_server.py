@@ -122,6 +122,16 @@ def is_open(server: Server) -> bool:
         return False
 
 
+def wait_until_served(server: Server) -> None:
+    """Wait until another thread serves this server.
+
+    Without connecting to it: who connects while a listener is closed and opened again may be left on a
+    connection that only its own side knows of.
+    """
+    while not server._serves_by_itself:  # noqa: SLF001
+        pass
+
+
 def advance(client: RawClient, *lines: str) -> list[str]:
     """Read the greeting, send command lines one by one, and return the codes of their replies."""
     client.read_reply()
@@ -200,8 +210,7 @@ def _with(server: Server) -> None:
 
 def _serve_forever(server: Server) -> None:
     with in_thread(server.serve_forever) as thread:
-        while not is_open(server):  # it has no socket until the other thread has opened it again
-            pass
+        wait_until_served(server)
         while thread.is_alive():  # a server that was open before may be closed before the other thread comes
             server.close()
             thread.join(0.01)
@@ -483,8 +492,7 @@ def test_serve_forever_has_ended_when_stop_returns(server: Server, end: str) -> 
     """A server that another thread serves is closed when `stop` or `close` returns, and can be started at once."""
     for _ in range(50):
         with in_thread(server.serve_forever):
-            while not is_open(server):
-                pass
+            wait_until_served(server)
             STEPS[end](server)
             assert not is_open(server)
             server.start()
