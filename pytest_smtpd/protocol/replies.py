@@ -12,8 +12,8 @@ MAX_REPLY_LINE = 512
 #: From this code on replies are negative: 4yz transiently, 5yz permanently (RFC 5321 4.2.1).
 NEGATIVE = 400
 
-#: The code of a SASL challenge (RFC 4954 4).
-CHALLENGE = 334
+#: The code of a SASL challenge, and the octets that it may have (RFC 4954 4).
+CHALLENGE, MAX_CHALLENGE = 334, 12_288 - 6
 
 #: What is left of a line beside "250-", "5.123.123 " and CRLF.
 _MAX_TEXT = MAX_REPLY_LINE - 4 - 10 - 2
@@ -50,7 +50,8 @@ class Reply:
             msg = f"the enhanced status code {self.enhanced} contradicts the reply code {self.code} (RFC 2034 4)"
             raise ValueError(msg)
         # A challenge is one line, which may be longer than others (RFC 4954 4).
-        lines = [self.text] if self.code == CHALLENGE else _fold(self.text, utf8=self.utf8)
+        width = MAX_CHALLENGE if self.code == CHALLENGE else _MAX_TEXT
+        lines = _fold(self.text, width, utf8=self.utf8)
         object.__setattr__(self, "_plain", _format(self.code, lines))
         object.__setattr__(self, "_with_enhanced", _format(self.code, self._preface(lines)))
 
@@ -99,10 +100,10 @@ class Reply:
         return " ".join(filter(None, (str(self.code), self.enhanced, self.text)))
 
 
-def _fold(text: str, *, utf8: bool) -> list[str]:
+def _fold(text: str, width: int, *, utf8: bool) -> list[str]:
     """Cut a text into lines that fit: a reply that is too long becomes a reply of more lines."""
     allowed = text if utf8 else text.encode("ascii", "backslashreplace").decode("ascii")
-    width = _MAX_TEXT // 4 if utf8 else _MAX_TEXT  # a character has up to four octets in UTF-8
+    width //= 4 if utf8 else 1  # a character has up to four octets in UTF-8
     return [
         line[start : start + width]
         for line in allowed.splitlines() or [""]
