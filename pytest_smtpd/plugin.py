@@ -22,7 +22,7 @@ _SERVER = pytest.StashKey["RecordingServer"]()
 
 @pytest.fixture(scope="session")
 def smtpd_server_options() -> dict[str, Any]:
-    """Override this to configure `smtpd_server`: return keyword arguments for RecordingServer."""
+    """Override this in the top-level conftest.py to configure `smtpd_server`: return options of RecordingServer."""
     return {}
 
 
@@ -39,11 +39,18 @@ def smtpd_server(pytestconfig: pytest.Config, smtpd_server_options: dict[str, An
 
 @pytest.fixture
 def make_smtpd_server() -> Iterator[Callable[..., RecordingServer]]:
-    """Return a function that starts one more server with the options it is given, until the test ends."""
+    """Return a function that starts one more server, until the test ends.
+
+    It takes the options of RecordingServer, and a subclass of it as `server_class`.
+    """
     from pytest_smtpd.testing.recording import RecordingServer
 
     with ExitStack() as stack:
-        yield lambda **options: stack.enter_context(RecordingServer(**options))
+
+        def make(server_class: type[RecordingServer] = RecordingServer, **options: Any) -> RecordingServer:
+            return stack.enter_context(server_class(**options))
+
+        yield make
 
 
 @pytest.hookimpl(tryfirst=True)

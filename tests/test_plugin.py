@@ -332,8 +332,8 @@ def test_fixtures_are_described(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_inprocess("--fixtures")
     for name, text in {
         "smtpd_server [[]session scope[]]": "*the session's SMTP server, which records what it receives*",
-        "smtpd_server_options [[]session scope[]]": "*configure `smtpd_server`*keyword arguments for RecordingServer*",
-        "make_smtpd_server": "*starts one more server with the options it is given, until the test ends*",
+        "smtpd_server_options [[]session scope[]]": "*conftest.py to configure `smtpd_server`*options of RecordingServer*",
+        "make_smtpd_server": "*starts one more server, until the test ends*",
     }.items():
         result.stdout.fnmatch_lines([f"{name} -- *plugin.py:*", text], consecutive=True)
 

@@ -77,7 +77,18 @@ class Timer:
 class Connection:
     """A client's connection, for the loop's thread alone; other threads go through `Loop.call`."""
 
-    __slots__ = ("_closing", "_loop", "_outgoing", "_paused", "peer", "protocol", "reads_large", "socket", "tls")
+    __slots__ = (
+        "_closing",
+        "_handshake_timer",
+        "_loop",
+        "_outgoing",
+        "_paused",
+        "peer",
+        "protocol",
+        "reads_large",
+        "socket",
+        "tls",
+    )
 
     protocol: Protocol
 
@@ -92,6 +103,7 @@ class Connection:
         self.reads_large = False
         #: What encrypts, once `start_tls` was called.
         self.tls: TLS | None = None
+        self._handshake_timer: Timer | None = None
 
     def start_tls(self, tls: TLS, seconds: float) -> None:
         """Encrypt all that follows. The handshake has so many seconds; then the protocol hears of its failure."""
@@ -102,7 +114,7 @@ class Connection:
             if not tls.established and not self.is_closed:
                 self._fail(TimeoutError(f"the client did not finish the TLS handshake within {seconds:g} s"))
 
-        self._loop.call_later(seconds, give_up)
+        self._handshake_timer = self._loop.call_later(seconds, give_up)
 
     def receive(self, data: bytes) -> None:
         """Give what was read to the protocol, decrypted where TLS is active."""
@@ -118,6 +130,7 @@ class Connection:
             return
         self._send(tls.data_to_send())
         if handshaking and tls.established:
+            self._end_handshake()
             self.protocol.tls_established()
         if plaintext:
             self.protocol.data_received(plaintext)
@@ -204,8 +217,14 @@ class Connection:
                 unread -= len(data)
         self.abort()
 
+    def _end_handshake(self) -> None:
+        if self._handshake_timer is not None:
+            self._handshake_timer.cancel()
+            self._handshake_timer = None
+
     def abort(self) -> None:
         """Close now, whatever has not been sent."""
+        self._end_handshake()
         self._loop.forget(self)
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
+import os
 import selectors
 import socket
 import threading
@@ -54,7 +55,8 @@ def listen(address: Address) -> socket.socket:
         )[0]
     listener = socket.socket(family, kind, protocol)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if os.name == "posix":  # elsewhere it lets others take the port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(resolved)
         listener.listen(BACKLOG)
     except OSError:
@@ -239,7 +241,8 @@ class Loop:
         return until_timer if timeout is None else min(timeout, until_timer)
 
     def _run_timers(self) -> None:
-        while self._timers and self._timers[0][0] <= self.clock():
+        now = self.clock()  # once: a call that comes again at once must not keep the others waiting
+        while self._timers and self._timers[0][0] <= now:
             timer = heapq.heappop(self._timers)[2]
             if timer.call is not None:
                 self._call(timer.call)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from .lints import Lint
     from .state import State
 
+#: How many octets of a line that is none a dialogue shows.
+MAX_QUOTED = 512
+
 # The texts of all replies are those of the classic smtpd, against which many suites were written.
 OK = Reply(250, "OK", "2.0.0")
 SEND_HELO_FIRST = Reply(503, "Error: send HELO first", "5.5.1")
@@ -92,8 +95,8 @@ class BadLine(Event):
 
     def __init__(self, reply: Reply, line: bytes) -> None:
         self.reply = reply
-        self._line = line
-        self.secret = line[:4].upper() == b"AUTH"
+        self._line = line[:MAX_QUOTED]
+        self.secret = line[:MAX_QUOTED].lstrip()[:4].upper() == b"AUTH"
 
     @property
     def said(self) -> str:

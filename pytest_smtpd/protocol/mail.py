@@ -9,7 +9,7 @@ from .content import Chunk, ContentStore, MailData, content_lints
 from .events import OK, SEND_HELO_FIRST, Command, Event, Refusal
 from .grammar import Path
 from .lints import Lint
-from .replies import Reply
+from .replies import SERVICE_NOT_AVAILABLE, Reply
 from .state import Transaction
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ _STRICT_CONTENT = {
     Lint.BARE_LF: Reply(550, "Error: bare <LF> received", "5.5.2"),
     Lint.BARE_CR: Reply(550, "Error: bare <CR> received", "5.5.2"),
     Lint.LONG_LINE: Reply(554, "Error: a line is too long", "5.6.0"),
+    Lint.SIZE_EXCEEDED: Reply(552, "Error: more octets than SIZE has announced", "5.3.4"),
     Lint.UNDECLARED_8BIT: Reply(554, "Error: 8-bit content without BODY=8BITMIME", "5.6.1"),
 }
 
@@ -136,7 +137,9 @@ class Mail(_PathCommand):
         return MAIL_OK
 
     def take(self, state: State, reply: Reply) -> None:
-        if reply.is_positive:
+        if not reply.is_positive:
+            self.lints = ()  # they belong to no message
+        else:
             state.messages += 1
             state.transaction = Transaction(self.accepted_path, self.parameters, dict(state.lints))
 
@@ -247,11 +250,15 @@ class Content(Event):
     def _is_last(self) -> bool:
         return self.about.stop == len(self.transaction.forward_paths)
 
+    def _completes(self, reply: Reply) -> bool:
+        """Whether no more questions follow: this is the last, or the answer closes the connection."""
+        return self._is_last or reply.code == SERVICE_NOT_AVAILABLE
+
     def decide(self, reply: Reply) -> bool:
         """Note an answer that is about to be sent; return whether it completes a message to be stored."""
         if reply.is_positive:
             self.accepted += self.about
-        return self._is_last and bool(self.accepted)
+        return bool(self.accepted) and self._completes(reply)
 
     def examine(self, state: State) -> Reply:
         if not self.transaction.forward_paths:
@@ -264,8 +271,8 @@ class Content(Event):
                     return refusal
         return OK
 
-    def take(self, state: State, reply: Reply) -> None:  # noqa: ARG002 - whatever it was, it is over
-        if self._is_last:
+    def take(self, state: State, reply: Reply) -> None:
+        if self._completes(reply):
             state.transaction = None
             return
         stop = self.about.stop

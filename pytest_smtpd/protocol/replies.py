@@ -12,6 +12,9 @@ MAX_REPLY_LINE = 512
 #: From this code on replies are negative: 4yz transiently, 5yz permanently (RFC 5321 4.2.1).
 NEGATIVE = 400
 
+#: The code that closes the connection, whatever it answers (RFC 5321 3.8).
+SERVICE_NOT_AVAILABLE = 421
+
 #: The code of a SASL challenge, and the octets that it may have (RFC 4954 4).
 CHALLENGE, MAX_CHALLENGE = 334, 12_288 - 6
 

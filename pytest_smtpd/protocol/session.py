@@ -21,7 +21,7 @@ from .events import BadLine, Command, Connect, Event, Refusal, Unrecognized
 from .grammar import ControlCharacterError, GrammarError, parse_command
 from .guards import guard
 from .lints import Lint
-from .replies import NEGATIVE, Reply
+from .replies import NEGATIVE, SERVICE_NOT_AVAILABLE, Reply
 from .state import State
 
 if TYPE_CHECKING:
@@ -41,9 +41,6 @@ LINE_TOO_LONG = Reply(500, "Error: line too long", "5.5.2")
 INVALID_CHARACTER = Reply(500, "Error: invalid character", "5.5.2")
 NO_CONTROL_CHARACTERS = Reply(501, "Error: no control characters are allowed", "5.5.2")
 NOT_SYNCHRONIZED = Reply(554, "Error: SMTP protocol synchronization", "5.5.0")
-
-#: The code that closes the connection, whatever it answers (RFC 5321 3.8).
-_SERVICE_NOT_AVAILABLE = 421
 
 
 class Session:
@@ -118,11 +115,12 @@ class Session:
         self._output.append(reply.to_bytes(enhanced=self._enhanced and event.enhanced))
         event.take(state, reply)
         if event.receiving is not None:
-            self._receiving = event.receiving
+            # Whoever keeps the event, a dialogue does, keeps no content.
+            self._receiving, event.receiving = event.receiving, None
         if state.starting_tls:
             # And so may what was pipelined behind STARTTLS.
             self._input, self._position, self._discarding = b"", 0, False
-        if reply.code == _SERVICE_NOT_AVAILABLE or (event.refused_for_haste and reply.is_negative):
+        if reply.code == SERVICE_NOT_AVAILABLE or (event.refused_for_haste and reply.is_negative):
             state.closing = True
         if event.lints:
             state.note(event.lints)
@@ -227,6 +225,7 @@ class Session:
         bare = not self._strict and not line.endswith(b"\r")
         if not self._strict:
             line = line.removesuffix(b"\r")
+        self.state.count_command()
         event = self._read_event(line, discarded=discarded)
         if bare:
             event.note(Lint.BARE_LF_COMMAND)
@@ -267,7 +266,6 @@ class Session:
         limit = settings.line_limit(verb) if self.state.esmtp else settings.command_size_limit
         if len(line) + 2 > limit:
             return BadLine(LINE_TOO_LONG, line)
-        self.state.count_command()
         command = self._make_command(verb, argument)
         if command.carries_octets:
             command.announce(self.state)

@@ -28,7 +28,6 @@ ENCRYPTION_REQUIRED = Reply(504, "Error: encryption required for requested authe
 _HOSTNAME = re.compile(r"[!-~]+")
 _LIMITS = (
     "data_size_limit",
-    "command_size_limit",
     "line_size_limit",
     "max_recipients",
     "max_messages",
@@ -115,6 +114,11 @@ class Settings:
         if not _HOSTNAME.fullmatch(self.hostname):
             msg = f"hostname is a domain or an address literal, not {self.hostname!r}"
             raise ValueError(msg)
+        if self.command_size_limit < MAX_COMMAND_LINE:
+            msg = (
+                f"command_size_limit is {MAX_COMMAND_LINE} or more (RFC 5321 4.5.3.1.4), not {self.command_size_limit}"
+            )
+            raise ValueError(msg)
         for name in _LIMITS:
             if getattr(self, name) < 0:
                 msg = f"{name} is 0 (for no limit) or more, not {getattr(self, name)}"
@@ -160,7 +164,12 @@ class Transaction:
     @property
     def needs_chunks(self) -> bool:
         """Whether the content can't come with DATA: chunks have come, or it is binary (RFC 3030 3)."""
-        return self.chunks is not None or (dict(self.parameters).get("BODY") or "").upper() == "BINARYMIME"
+        return self.chunks is not None or self.is_binary
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether the client declared binary content, which has no lines (RFC 3030 3)."""
+        return (dict(self.parameters).get("BODY") or "").upper() == "BINARYMIME"
 
 
 @dataclass(slots=True)

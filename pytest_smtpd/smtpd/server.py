@@ -103,7 +103,9 @@ class SMTPServer(Service):
         """Translate a message for `process_message`, and its result into a reply."""
         transaction = content.transaction
         # Classic data has LF for line ends and none at the end.
-        octets = content.data[:-2].replace(b"\r\n", b"\n")
+        octets = content.data
+        if not transaction.is_binary:
+            octets = octets.removesuffix(b"\r\n").replace(b"\r\n", b"\n")
         data: bytes | str = octets
         keywords = {}
         if self._decode_data:
@@ -114,7 +116,7 @@ class SMTPServer(Service):
         else:
             keywords = {
                 "mail_options": _upper(transaction.parameters),
-                "rcpt_options": _upper(transaction.forward_parameters[-1]),
+                "rcpt_options": _upper(transaction.forward_parameters[content.about[-1]]),
             }
         if self._keywords is not None:
             keywords = {name: keywords[name] for name in self._keywords & keywords.keys()}

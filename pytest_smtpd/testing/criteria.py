@@ -43,25 +43,27 @@ class Criteria:
                 hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(_NAMES))}"
                 msg = f"{name} is no criterion for messages: {hint}"
                 raise TypeError(msg)
-        self._criteria = criteria
+        self._criteria = list(criteria.items())
 
     def __str__(self) -> str:
-        return ", ".join(f"{name}={_show(expected)}" for name, expected in self._criteria.items())
+        return ", ".join(f"{name}={_show(expected)}" for name, expected in self._criteria)
 
     def __bool__(self) -> bool:
         return bool(self._criteria)
 
+    def joined(self, others: Criteria) -> Criteria:
+        """Return these criteria and others as well."""
+        both = Criteria({})
+        both._criteria = [*self._criteria, *others._criteria]
+        return both
+
     def match(self, message: Message) -> bool:
         """Whether the message meets all criteria."""
-        return all(not _differences(message, name, expected) for name, expected in self._criteria.items())
+        return all(not _differences(message, name, expected) for name, expected in self._criteria)
 
     def explain(self, message: Message) -> list[str]:
         """Return a line for each criterion that the message does not meet."""
-        return [
-            difference
-            for name, expected in self._criteria.items()
-            for difference in _differences(message, name, expected)
-        ]
+        return [difference for name, expected in self._criteria for difference in _differences(message, name, expected)]
 
 
 def _differences(message: Message, name: str, expected: object) -> list[str]:

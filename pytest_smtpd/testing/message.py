@@ -6,13 +6,14 @@ import contextlib
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from email.headerregistry import BaseHeader, HeaderRegistry
 from email.message import EmailMessage, MIMEPart
 from email.parser import BytesParser
 from email.policy import default as default_policy
 from email.utils import getaddresses
 from functools import cached_property
 from html.parser import HTMLParser
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_smtpd.protocol.content import content_lints
 from pytest_smtpd.protocol.dsn import NotificationRequest, read_request
@@ -77,7 +78,13 @@ class Message:
     @cached_property
     def email(self) -> EmailMessage:
         """The parsed content."""
-        return BytesParser(EmailMessage, policy=default_policy).parsebytes(self.data)
+        try:
+            return BytesParser(EmailMessage, policy=_POLICY).parsebytes(self.data)
+        except RecursionError:  # parts in parts in parts: what can be read are the headers
+            header_section = self.data.partition(b"\r\n\r\n")[0]
+            message = BytesParser(EmailMessage, policy=_POLICY).parsebytes(header_section, headersonly=True)
+            del message["Content-Type"]
+            return message
 
     @property
     def subject(self) -> str:
@@ -112,10 +119,7 @@ class Message:
 
     def get_headers(self, name: str) -> list[str]:
         """Return the decoded values of all headers of this name, in order; [] if there is none."""
-        try:
-            return [str(value) for value in self.email.get_all(name, [])]
-        except (IndexError, ValueError):  # email's parser fails on addresses such as "<"
-            return [str(value) for key, value in self.email.raw_items() if key.lower() == name.lower()]
+        return [str(value) for value in self.email.get_all(name, [])]
 
     @cached_property
     def bcc(self) -> list[str]:
@@ -155,10 +159,12 @@ class Message:
 
 def _trim_url(url: str) -> str:
     """Cut off what ends the sentence, not the URL."""
-    url = url.rstrip(".,;:!?")
-    while (url[-1:], url.count("(") < url.count(")")) == (")", True):
-        url = url[:-1].rstrip(".,;:!?")
-    return url
+    unopened = url.count(")") - url.count("(")
+    end = len(url)
+    while end and (url[end - 1] in ".,;:!?" or (url[end - 1] == ")" and unopened > 0)):
+        unopened -= url[end - 1] == ")"
+        end -= 1
+    return url[:end]
 
 
 def _octets(part: MIMEPart) -> bytes:
@@ -167,6 +173,26 @@ def _octets(part: MIMEPart) -> bytes:
         return bytes(part.get_content())
     payload = part.get_payload(decode=True)
     return payload if isinstance(payload, bytes) else b""
+
+
+class _PatientHeaders(HeaderRegistry):
+    """Reads headers as email does, and those that it fails on as far as they can be read."""
+
+    #: What stands for a header without which a message can't be looked into.
+    _HARMLESS: ClassVar[dict[str, str]] = {"content-type": "text/plain", "content-disposition": "attachment"}
+
+    def __call__(self, name: str, value: str) -> BaseHeader:
+        """Return the header object."""
+        harmless = self._HARMLESS.get(name.lower())
+        for attempt in (value, value.partition(";")[0], harmless):
+            # It raises whatever comes: IndexError, AttributeError, RecursionError …
+            with contextlib.suppress(Exception):
+                if attempt is not None:
+                    return super().__call__(name, attempt)
+        return HeaderRegistry(use_default_map=False)(name, value)
+
+
+_POLICY = default_policy.clone(header_factory=_PatientHeaders())
 
 
 class _LinkFinder(HTMLParser):

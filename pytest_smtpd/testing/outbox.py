@@ -24,7 +24,7 @@ class Messages(Sequence["Message"]):
         self._messages = messages
         self._criteria = criteria
         #: All messages among which the criteria chose.
-        self._received = received or self
+        self._received = self if received is None else received
 
     @overload
     def __getitem__(self, index: int) -> Message: ...
@@ -52,8 +52,9 @@ class Messages(Sequence["Message"]):
     def where(self, **criteria: Any) -> Messages:
         """Return the messages that meet all criteria; see `Criteria`."""
         chosen = Criteria(criteria)
-        received = Messages(list(self._messages), self._criteria)
-        return Messages([message for message in received if chosen.match(message)], chosen, received)
+        present = list(self._messages)
+        received = Messages(present, Criteria({})) if self._received is self else self._received
+        return Messages([m for m in present if chosen.match(m)], self._criteria.joined(chosen), received)
 
     def one(self) -> Message:
         """Return the only message; raises AssertionError, with a summary, when there are more or fewer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -33,12 +34,15 @@ if TYPE_CHECKING:
     from .outbox import Messages
 
 
+#: How many dialogues are kept.
+MAX_DIALOGUES = 1000
+
 _NO_PASSWORDS = Reply(454, "Temporary authentication failure", "4.7.0")
 
 
 @dataclass(frozen=True, slots=True)
 class AbortedTransaction:
-    """A transaction that was begun and not ended: its client went away before the end of the content."""
+    """A transaction that was begun and not completed: its connection ended before the content did."""
 
     peer: tuple[Any, ...]
     mailfrom: str
@@ -74,14 +78,10 @@ class RecordingChannel(SMTPChannel):
         """What is said on this connection, since it was made or since the server was cleared."""
         generation = self.smtp_server.messages.generation
         if self._dialogue_generation != generation:
-            self._begin_dialogue(generation)
+            enhanced = "ENHANCEDSTATUSCODES" in self.session.state.settings.keywords
+            self._dialogue = Dialogue(self.peer, self.smtp_server.clock(), enhanced=enhanced)
+            self._dialogue_generation = self.smtp_server.begin_dialogue(self._dialogue)
         return self._dialogue
-
-    def _begin_dialogue(self, generation: int) -> None:
-        enhanced = "ENHANCEDSTATUSCODES" in self.session.state.settings.keywords
-        self._dialogue = Dialogue(self.peer, self.smtp_server.clock(), enhanced=enhanced)
-        self._dialogue_generation = generation
-        self.smtp_server.dialogues.append(self._dialogue)
 
     def settle(self, event: Event, reply: Reply) -> None:
         """Note the exchange, record a message, send."""
@@ -154,9 +154,9 @@ class RecordingServer(SMTPServer):
     - `hostname` is what it calls itself, `protocol` what it speaks: "smtp" or "lmtp".
     - `hide` has the keywords of extensions not to offer. `strict` refuses whatever clients must not send,
       where it is otherwise accepted and noted in `Message.lints`.
-    - Limits, 0 for none: `data_size_limit` (octets of a message), `command_size_limit` (octets of a command
-      line with CRLF, to which extensions add), `line_size_limit` (octets of a content line with CRLF that
-      a strict server takes), `max_recipients` (of a message), `max_messages`, `max_commands`
+    - `command_size_limit` is how many octets a command line may have, CRLF included; extensions add to it.
+    - Limits, 0 for none: `data_size_limit` (octets of a message), `line_size_limit` (octets of a content line
+      with CRLF that a strict server takes), `max_recipients` (of a message), `max_messages`, `max_commands`
       and `max_errors` (of a session), `max_connections` (at once), `timeout` (seconds that a client may be
       silent). If they are given, `max_recipients` and `max_messages` are announced (LIMITS, RFC 9422).
     - `proxy_protocol` expects HAProxy's PROXY header in front of each session.
@@ -212,6 +212,10 @@ class RecordingServer(SMTPServer):
         if protocol not in {"smtp", "lmtp"}:
             msg = f"protocol is 'smtp' or 'lmtp', not {protocol!r}"
             raise ValueError(msg)
+        for name, limit in (("max_connections", max_connections), ("timeout", timeout)):
+            if not limit >= 0:  # nor is it NaN
+                msg = f"{name} is 0 (for no limit) or more, not {limit}"
+                raise ValueError(msg)
         configured = [*security.extensions]
         configured += [] if max_recipients is None and max_messages is None else [LIMITS]
         configured += [] if directory is None else [EXPN]
@@ -237,9 +241,10 @@ class RecordingServer(SMTPServer):
         self.implicit_tls = security.tls == "implicit"
         #: The messages received since the server was made or cleared.
         self.messages = Outbox()
-        #: What was said, by connection; the last 1000 connections.
-        self.dialogues: deque[Dialogue] = deque(maxlen=1000)
-        #: The transactions that were begun and never ended: the client went away.
+        self._dialogues: deque[Dialogue] = deque(maxlen=MAX_DIALOGUES)
+        # Held where what belongs to one generation is looked at and changed: `clear` is the test's thread.
+        self._clearing = threading.Lock()
+        #: The transactions that were begun and not completed: the client went away or said QUIT, or the server did.
         self.aborted: list[AbortedTransaction] = []
         #: The TLS connections that failed, in the handshake or later.
         self.tls_failures: list[TLSFailure] = []
@@ -312,20 +317,33 @@ class RecordingServer(SMTPServer):
 
     def clear(self) -> None:
         """Forget all messages, and those whose transaction has begun: they will not show up any more."""
-        self.messages.clear()
-        self.aborted = []
-        self.tls_failures = []
-        self.dialogues = deque(maxlen=self.dialogues.maxlen)
+        with self._clearing:
+            self.messages.clear()
+            self.aborted = []
+            self.tls_failures = []
+            self._dialogues.clear()
 
     def note_tls_failure(self, peer: tuple[Any, ...], error: OSError) -> None:
         """Keep a failure of TLS."""
-        self.tls_failures.append(TLSFailure(peer, error))
+        with self._clearing:
+            self.tls_failures.append(TLSFailure(peer, error))
 
     def note_aborted(self, aborted: AbortedTransaction, generation: int) -> None:
         """Keep a transaction that was begun in this generation of the outbox and not ended."""
-        present = self.aborted
-        if generation == self.messages.generation:
-            present.append(aborted)
+        with self._clearing:
+            if generation == self.messages.generation:
+                self.aborted.append(aborted)
+
+    @property
+    def dialogues(self) -> list[Dialogue]:
+        """What was said since the server was made or cleared, by connection: the last 1000 connections."""
+        return list(self._dialogues)
+
+    def begin_dialogue(self, dialogue: Dialogue) -> int:
+        """Keep what a client is going to say; return the generation of the outbox to which it belongs."""
+        with self._clearing:
+            self._dialogues.append(dialogue)
+            return self.messages.generation
 
     @overload
     def assert_received(self, count: None = None, **criteria: Any) -> Message: ...
@@ -353,7 +371,7 @@ class RecordingServer(SMTPServer):
     def _explain(self, chosen: Messages, expected: str) -> str:
         lines = [chosen.explain(expected)]
         for title, failures in (
-            ("Transactions aborted by the client", self.aborted),
+            ("Transactions begun and not completed", self.aborted),
             ("TLS connections that failed", self.tls_failures),
         ):
             if failures:

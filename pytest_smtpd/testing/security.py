@@ -59,6 +59,9 @@ class Security:
             raise ValueError(msg)
         if self.ssl_context is not None:
             self._check_context(self.ssl_context)
+        if isinstance(self.users, Mapping) and not all(isinstance(value, str) for value in self.users.values()):
+            msg = "users: passwords are strings, also those of mechanisms that send octets"
+            raise ValueError(msg)
         settle = object.__setattr__
         if self.tls is None and (self.require_tls or self.ssl_context or self.client_certificates):
             settle(self, "tls", "starttls")

@@ -502,7 +502,7 @@ CONTENT_ROWS = [
     ("row-107 8 bits as 7BIT", " BODY=7BIT", b"\xe9\r\n", [Lint.UNDECLARED_8BIT], "554 5.6.1"),
     ("row-107 8 bits declared", " BODY=8BITMIME", b"\xe9\r\n", [], OK),
     ("row-107 8 bits declared in lower case", " body=8bitmime", b"\xe9\r\n", [], OK),
-    ("row-109 more than declared", " SIZE=10", b"x" * 18 + b"\r\n", [Lint.SIZE_EXCEEDED], OK),
+    ("row-109 more than declared", " SIZE=10", b"x" * 18 + b"\r\n", [Lint.SIZE_EXCEEDED], "552 5.3.4"),
     ("row-109 as declared", " SIZE=20", b"x" * 18 + b"\r\n", [], OK),
     ("row-109 nothing declared", " SIZE=0", b"x" * 18 + b"\r\n", [], OK),
 ]

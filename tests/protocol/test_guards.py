@@ -185,7 +185,7 @@ def test_by_default_nothing_is_counted(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["data_size_limit", "command_size_limit", "max_recipients", "max_messages", "max_commands", "max_errors"]
+    "name", ["data_size_limit", "line_size_limit", "max_recipients", "max_messages", "max_commands", "max_errors"]
 )
 def test_a_limit_is_a_number_from_0(name: str) -> None:
     """A limit below 0 is a ValueError that names it and says what 0 means."""
@@ -292,3 +292,11 @@ def test_each_session_has_limits_of_its_own() -> None:
     limited = replace(FULL, max_messages=1, max_commands=2)
     dialogues: list[Dialogue] = [converse(EHLO, MAIL, settings=limited) for _ in range(2)]
     assert [dialogue.codes for dialogue in dialogues] == ["250 250 2.1.0"] * 2
+
+
+@pytest.mark.parametrize("line", [b"\r\n", b"\xff\r\n", b"x" * 9999 + b"\r\n", b"FOO\r\n"], ids=repr)
+def test_lines_that_are_no_commands_count_as_well(line: bytes) -> None:
+    """`max_commands` counts every line, whether there is a command in it or not."""
+    dialogue = converse(*[line] * 3, b"NOOP\r\n", settings=replace(FULL, max_commands=3))
+    assert dialogue.codes.endswith("421 4.7.0")
+    assert dialogue.closed

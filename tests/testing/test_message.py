@@ -387,3 +387,30 @@ def test_repr_has_the_envelope_and_not_the_content() -> None:
     assert shown.startswith("Message(peer=('127.0.0.1', 40000), mailfrom='ada@example.org'")
     assert "client.example" in shown
     assert "secret" not in shown
+
+
+# Mail that email's parser fails on.
+
+HOSTILE = {
+    "content type": b"Content-Type: )@;a*\r\n\r\nbody\r\n",
+    "content type of brackets": b"Content-Type: " + b"(" * 2000 + b"\r\n\r\nbody\r\n",
+    "disposition": b"Content-Disposition: >:<;a*\r\n\r\nbody\r\n",
+    "encoded word in an address": b"To: =?utf-8?q?:;;)attachment*\r\n\r\nbody\r\n",
+    "address": b'To: <\r\nCc: "\r\nSubject: =?utf-8?b?!?=\r\n\r\nbody\r\n',
+    "parts in parts": b"".join(
+        b'Content-Type: multipart/mixed; boundary="b%d"\r\n\r\n--b%d\r\n' % (depth, depth) for depth in range(1500)
+    ),
+    "mail in mail": b"Content-Type: message/rfc822\r\n\r\n" * 1500,
+    "URL and brackets": b"\r\nhttp://a" + b")" * 100_000 + b"\r\n",
+}
+
+
+@pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_mail_can_be_looked_at(data: bytes) -> None:
+    """Nothing that a client sends makes any attribute of its message raise, nor printing it."""
+    message = Message(peer=("127.0.0.1", 40000), mailfrom="ada@example.org", rcpttos=["bob@example.org"], data=data)
+    assert isinstance(message.subject, str)
+    assert isinstance(message.text + message.html + "".join(message.links), str)
+    assert isinstance(message.attachments, list)
+    assert message.bcc == ["bob@example.org"]
+    assert "ada@example.org" in str(message)

@@ -285,3 +285,14 @@ def test_looking_while_another_thread_clears(pick: Callable[[Outbox], Message]) 
                 found.add(str(error).partition("\n")[0].partition(",")[0])
         changing.result()
     assert found <= {"one", "expected exactly one message", "expected a message"}
+
+
+def test_a_chain_of_where_explains_itself() -> None:
+    """A failure behind several `where` names all their criteria, and the messages that were received."""
+    with pytest.raises(AssertionError) as failure:
+        make_outbox("Welcome").where(subject="Goodbye").where(mailfrom="eve@example.org").one()
+    text = str(failure.value)
+    assert text.startswith(
+        "expected exactly one message with subject='Goodbye', mailfrom='eve@example.org', found none"
+    )
+    assert "Messages received: 1" in text

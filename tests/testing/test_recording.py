@@ -6,6 +6,7 @@ import smtplib
 import socket
 import subprocess
 import sys
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -227,7 +228,10 @@ def test_strict_refuses_what_is_otherwise_noted(reply: str, *, strict: bool) -> 
         {"hide": "NONSENSE"},
         {"hide": ["SIZE", "NONSENSE"]},
         {"data_size_limit": -1},
+        {"command_size_limit": 511},
         {"max_recipients": -1},
+        {"max_connections": -1},
+        {"timeout": -0.5},
         {"hostname": ""},
         {"hostname": "two words"},
         {"hostname": "mx.example.org\r\n250 OK"},
@@ -583,6 +587,107 @@ def test_failures_name_aborted_transactions(server: RecordingServer) -> None:
     assert str(caught.value) == (
         "expected exactly one message, found none\n"
         "The server has received no message.\n"
-        "Transactions aborted by the client: 1\n"
+        "Transactions begun and not completed: 1\n"
         "  from <ada@example.org> to <bob@example.org>"
     )
+
+
+# What hooks get, and what is kept.
+
+
+class Listening(RecordingServer):
+    """Keeps what `process_message` is given."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.given: list[tuple[list[str], bytes, list[str]]] = []
+
+    def process_message(self, *args: Any, **kwargs: Any) -> None:
+        """Keep recipients, data and the options of RCPT."""
+        self.given.append((args[2], args[3], kwargs["rcpt_options"]))
+
+
+@pytest.mark.parametrize(
+    ("body", "content", "data"),
+    [
+        pytest.param("", b"abcde", b"abcde", id="no last line end"),
+        pytest.param("", b"abc\r\n", b"abc", id="a last line end"),
+        pytest.param(" BODY=BINARYMIME", b"a\r\n\x00\r\n", b"a\r\n\x00\r\n", id="binary"),
+    ],
+)
+def test_a_hook_loses_nothing_of_chunks(body: str, content: bytes, data: bytes) -> None:
+    """`process_message` gets chunks whole: a last line end is left out if there is one, and binary stays binary."""
+    with Listening() as server, greeted(server) as client:
+        ask_all(client, f"MAIL FROM:<ada@example.org>{body}", "RCPT TO:<bob@example.org>")
+        client.send(b"BDAT %d LAST\r\n" % len(content) + content)
+        assert client.read_reply().startswith("250")
+    assert [given for _, given, _ in server.given] == [data]
+
+
+def test_a_hook_gets_the_options_of_its_recipient() -> None:
+    """In LMTP, where `process_message` is asked for each recipient, it gets that recipient's options."""
+    with Listening(protocol="lmtp") as server, RawClient(server.address) as client:
+        client.read_reply()
+        ask_all(client, "LHLO client.example", "MAIL FROM:<ada@example.org>")
+        ask_all(client, "RCPT TO:<bob@example.org> NOTIFY=NEVER", "RCPT TO:<eve@example.org> NOTIFY=DELAY", "DATA")
+        client.send(b"x\r\n.\r\n")
+        assert [client.read_reply()[:3] for _ in range(2)] == ["250", "250"]
+    assert [(rcpttos, options) for rcpttos, _, options in server.given] == [
+        (["bob@example.org"], ["NOTIFY=NEVER"]),
+        (["eve@example.org"], ["NOTIFY=DELAY"]),
+    ]
+
+
+def test_nothing_is_kept_of_refused_content() -> None:
+    """A dialogue, which lives longer than a refused message, does not keep its content."""
+
+    class Refusing(RecordingServer):
+        def process_message(self, *args: Any, **kwargs: Any) -> str:
+            """Refuse."""
+            return "554 No"
+
+    size = 4_000_000
+    with Refusing() as server, greeted(server) as client:
+        ask_all(client, *BEGIN)
+        tracemalloc.start()
+        client.send((b"x" * 76 + b"\r\n") * (size // 78) + b".\r\n")
+        assert client.read_reply().startswith("554")
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert kept < size / 2
+        assert len(server.dialogues) == 1
+
+
+def test_an_answer_that_ends_an_lmtp_session_keeps_what_was_accepted() -> None:
+    """A recipient whose 250 was sent has the message, though a later answer closes the connection."""
+
+    class Failing(RecordingServer):
+        def process_message(self, *args: Any, **kwargs: Any) -> str | None:
+            """Go down at the second recipient."""
+            return "421 Going down" if args[2] == ["eve@example.org"] else None
+
+    with Failing(protocol="lmtp") as server, RawClient(server.address) as client:
+        client.read_reply()
+        ask_all(client, "LHLO client.example", "MAIL FROM:<ada@example.org>")
+        ask_all(client, "RCPT TO:<bob@example.org>", "RCPT TO:<eve@example.org>", "RCPT TO:<zoe@example.org>", "DATA")
+        client.send(b"x\r\n.\r\n")
+        assert [client.read_reply()[:3] for _ in range(3)] == ["250", "421", ""]
+        assert server.messages.one().rcpttos == ["bob@example.org"]
+
+
+def test_a_refused_mail_leaves_no_lint() -> None:
+    """What was wrong with a MAIL that was refused is not held against the messages that follow."""
+    with RecordingServer() as server, greeted(server) as client:
+        assert client.ask("MAIL FROM: <ada@example.org> FOO=1").startswith("555")
+        ask_all(client, *BEGIN)
+        client.send(b"x\r\n.\r\n")
+        client.read_reply()
+    assert server.messages.one().lints == ()
+
+
+def test_dialogues_can_be_looked_at_while_clients_come(server: RecordingServer) -> None:
+    """`dialogues` is a list of its own, which no client changes."""
+    dialogues = server.dialogues
+    with greeted(server):
+        assert dialogues == []
+        assert len(server.dialogues) == 1
