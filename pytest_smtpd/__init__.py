@@ -10,37 +10,50 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import smtpd
+    from .network.tls import TLSInfo
+    from .protocol.dsn import NotificationRequest
     from .protocol.events import Refusal
     from .protocol.lints import Lint
     from .protocol.replies import Reply
+    from .protocol.sasl import Identity
     from .testing.dialogue import Dialogue
     from .testing.message import Attachment, Message
     from .testing.outbox import Messages, Outbox
-    from .testing.recording import RecordingServer
+    from .testing.recording import AbortedTransaction, RecordingServer, TLSFailure
 
 __all__ = [
+    "AbortedTransaction",
     "Attachment",
     "Dialogue",
+    "Identity",
     "Lint",
     "Message",
     "Messages",
+    "NotificationRequest",
     "Outbox",
     "RecordingServer",
     "Refusal",
     "Reply",
+    "TLSFailure",
+    "TLSInfo",
     "smtpd",
 ]
 
 _MODULES = {
+    "AbortedTransaction": "testing.recording",
     "Attachment": "testing.message",
     "Dialogue": "testing.dialogue",
+    "Identity": "protocol.sasl",
     "Lint": "protocol.lints",
     "Message": "testing.message",
     "Messages": "testing.outbox",
+    "NotificationRequest": "protocol.dsn",
     "Outbox": "testing.outbox",
     "RecordingServer": "testing.recording",
     "Refusal": "protocol.events",
     "Reply": "protocol.replies",
+    "TLSFailure": "testing.recording",
+    "TLSInfo": "network.tls",
 }
 
 

@@ -6,6 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from pytest_smtpd.protocol import extensions
+from pytest_smtpd.protocol.events import Refusal
 from pytest_smtpd.protocol.grammar import format_parameters
 from pytest_smtpd.protocol.replies import Reply
 from pytest_smtpd.protocol.state import Settings
@@ -80,8 +81,12 @@ class SMTPServer(Service):
 
     # Hooks.
 
-    def process_message(self, peer: Address, mailfrom: str, rcpttos: list[str], data: Any, **kwargs: Any) -> str | None:
+    def process_message(
+        self, peer: Address, mailfrom: str, rcpttos: list[str], data: Any, **kwargs: Any
+    ) -> str | Reply | None:
         """Take a message; override this. Return None to accept it, or a reply such as "550 No" to refuse it.
+
+        To raise `Refusal` is as good as returning its reply.
 
         `peer` is the client's address, (host, port, ...); `mailfrom` the reverse-path, "" for the null one;
         `rcpttos` the recipients in order; `data` the content, bytes (text with `decode_data`) whose lines
@@ -121,11 +126,27 @@ class SMTPServer(Service):
         if self._keywords is not None:
             keywords = {name: keywords[name] for name in self._keywords & keywords.keys()}
         mailfrom = transaction.reverse_path.mailbox
-        status = self.process_message(peer, mailfrom, content.rcpttos, data, **keywords)
-        return Reply.parse(status) if status else content.reply
+        try:
+            status = self.process_message(peer, mailfrom, content.rcpttos, data, **keywords)
+        except Refusal as refusal:
+            return refusal.reply
+        return _read_status(status) or content.reply
 
     def note_tls_failure(self, peer: Address, error: OSError) -> None:
         """Take notice that TLS failed on a client's connection, which ends."""
+
+
+def _read_status(status: object) -> Reply | None:
+    """Read what `process_message` has returned."""
+    match status:
+        case None | "":
+            return None
+        case Reply():
+            return status
+        case str():
+            return Reply.parse(status)
+    msg = f'process_message returns None or a reply such as "550 No", not {status!r}'
+    raise TypeError(msg)
 
 
 def _upper(parameters: Parameters) -> list[str]:

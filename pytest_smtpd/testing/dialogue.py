@@ -89,3 +89,6 @@ class Dialogue:
 
     def __str__(self) -> str:
         return self.format()
+
+    def __repr__(self) -> str:
+        return f"<Dialogue with {self.peer[0]}: {len(self._exchanges)} exchanges>"

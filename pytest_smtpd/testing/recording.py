@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 #: How many dialogues are kept.
 MAX_DIALOGUES = 1000
+#: How many lines of a dialogue a failure shows.
+MAX_QUOTED_LINES = 40
 
 _NO_PASSWORDS = Reply(454, "Temporary authentication failure", "4.7.0")
 
@@ -312,7 +314,7 @@ class RecordingServer(SMTPServer):
         """Whether a subclass answers messages."""
         return type(self).process_message is not RecordingServer.process_message
 
-    def process_message(self, *args: Any, **kwargs: Any) -> str | None:
+    def process_message(self, *args: Any, **kwargs: Any) -> str | Reply | None:
         """Accept every message; see `SMTPServer.process_message`."""
 
     def clear(self) -> None:
@@ -356,6 +358,10 @@ class RecordingServer(SMTPServer):
         TypeError for a name that is no criterion. See `Criteria` for what values mean.
         """
         __tracebackhide__ = True
+        given: object = count
+        if given is not None and not isinstance(given, int):
+            msg = f"count is how many messages are expected, not {given!r}; criteria go by name, such as subject=…"
+            raise TypeError(msg)
         chosen = self.messages.where(**criteria)
         if len(chosen) != (1 if count is None else count):
             raise AssertionError(self._explain(chosen, "exactly one message" if count is None else f"{count} messages"))
@@ -376,7 +382,15 @@ class RecordingServer(SMTPServer):
         ):
             if failures:
                 lines += [f"{title}: {len(failures)}", *(f"  {failure}" for failure in failures)]
+        if not self.messages and (dialogues := self.dialogues):
+            lines += [
+                f"Dialogues: {len(dialogues)}, the last one:",
+                *f"{dialogues[-1]}".splitlines()[-MAX_QUOTED_LINES:],
+            ]
         return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.url}, {len(self.messages)} messages>"
 
 
 def _read_directory(directory: Mapping[str, str | Sequence[str]]) -> dict[str, str | tuple[str, ...]]:

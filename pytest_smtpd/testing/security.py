@@ -59,6 +59,10 @@ class Security:
             raise ValueError(msg)
         if self.ssl_context is not None:
             self._check_context(self.ssl_context)
+        users: object = self.users
+        if not (users is None or callable(users) or isinstance(users, Mapping)):
+            msg = f"users is a dict of passwords by name, a function that returns the password, or None, not {users!r}"
+            raise ValueError(msg)
         if isinstance(self.users, Mapping) and not all(isinstance(value, str) for value in self.users.values()):
             msg = "users: passwords are strings, also those of mechanisms that send octets"
             raise ValueError(msg)

@@ -730,7 +730,7 @@ def test_the_default_process_message_is_missing() -> None:
     """SMTPServer itself takes no message: it answers 451, and stop raises NotImplementedError."""
 
     class Bare(Server):
-        process_message = smtpd.SMTPServer.process_message
+        process_message = smtpd.SMTPServer.process_message  # type: ignore[assignment] # which may return a Reply
 
     with pytest.raises(NotImplementedError):
         assert send(Bare()) == LOCAL_ERROR

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support import RawClient
 
-from pytest_smtpd import Lint, RecordingServer
+from pytest_smtpd import Lint, RecordingServer, Refusal, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -584,11 +584,12 @@ def test_failures_name_aborted_transactions(server: RecordingServer) -> None:
         hang_up(client, server)
     with pytest.raises(AssertionError) as caught:
         server.assert_received()
-    assert str(caught.value) == (
+    assert str(caught.value).startswith(
         "expected exactly one message, found none\n"
         "The server has received no message.\n"
         "Transactions begun and not completed: 1\n"
-        "  from <ada@example.org> to <bob@example.org>"
+        "  from <ada@example.org> to <bob@example.org>\n"
+        "Dialogues: "
     )
 
 
@@ -691,3 +692,74 @@ def test_dialogues_can_be_looked_at_while_clients_come(server: RecordingServer) 
     with greeted(server):
         assert dialogues == []
         assert len(server.dialogues) == 1
+
+
+class Answering(RecordingServer):
+    """Answers every message as it was told to."""
+
+    answer: Any = None
+
+    def process_message(self, *args: Any, **kwargs: Any) -> Any:
+        """Return it, or raise it."""
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (None, 250),
+        ("", 250),
+        ("550 5.7.1 No", 550),
+        (Reply(550, "No", "5.7.1"), 550),
+        (Refusal(Reply(550, "No", "5.7.1")), 550),
+    ],
+    ids=repr,
+)
+def test_a_hook_answers_in_several_ways(answer: Any, code: int) -> None:
+    """`process_message` returns None or a reply, as text or as a Reply, or raises a Refusal; only 250 is recorded."""
+    with Answering() as server, smtplib.SMTP(*server.address) as client:
+        server.answer = answer
+        assert deliver(client) == code
+        assert len(server.messages) == (code == 250)
+
+
+def deliver(client: smtplib.SMTP) -> int:
+    """Send a message, and return the code of the reply to it."""
+    try:
+        client.sendmail("ada@example.org", "bob@example.org", "Subject: Hi\r\n\r\nHello\r\n")
+    except smtplib.SMTPDataError as error:
+        return error.smtp_code
+    return 250
+
+
+def test_a_hook_that_returns_nonsense_reaches_the_test() -> None:
+    """What is no answer is a TypeError at the end, which says what would be one."""
+    server = Answering().start()
+    server.answer = True
+    with smtplib.SMTP(*server.address) as client:
+        assert deliver(client) == 451
+    with pytest.raises(TypeError, match='None or a reply such as "550 No", not True'):
+        server.stop()
+
+
+def test_count_is_a_number(server: RecordingServer) -> None:
+    """A criterion without a name is an error, not a number of messages."""
+    with pytest.raises(TypeError, match="criteria go by name"):
+        server.assert_received("Welcome")  # type: ignore[call-overload] # the point of the test
+
+
+def test_a_server_and_its_dialogues_print_as_what_they_are(server: RecordingServer) -> None:
+    """In a traceback a server shows its URL and how many messages it has, a dialogue its client."""
+    send(server)
+    assert repr(server) == f"<RecordingServer {server.url}, 1 messages>"
+    assert repr(server.dialogues[0]).startswith("<Dialogue with 127.0.0.1: ")
+
+
+def test_where_nothing_came_a_failure_shows_what_was_said(server: RecordingServer) -> None:
+    """When there is no message at all, a failure has the last dialogue, in which the cause may stand."""
+    with greeted(server) as client:
+        client.ask("MAIL FROM:<ada@example.org> FOO=1")
+    with pytest.raises(AssertionError, match=r"(?s)received no message.*Dialogues: 1, the last one:.*S: 555 5.5.4 "):
+        server.assert_received()

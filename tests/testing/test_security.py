@@ -223,6 +223,8 @@ def test_the_bundled_certificate_is_verified_by_the_context_for_clients() -> Non
 NONSENSE: list[tuple[dict[str, Any], str]] = [
     ({"tls": "ssl"}, r"^tls is 'starttls', 'implicit' or None, not 'ssl'"),
     ({"tls": True}, r"^tls is .* not True"),
+    ({"users": ["ada"]}, r"^users is a dict of passwords"),
+    ({"users": {"ada": b"secret"}}, r"^users: passwords are strings"),
     ({"tls": ""}, r"^tls is .* not ''"),
     ({"tls": "STARTTLS"}, r"^tls is .* not 'STARTTLS'"),
     ({"client_certificates": "always"}, r"client_certificates is None, 'optional' or 'required', not 'always'"),
