@@ -111,8 +111,7 @@ class Connection:
         self.reads_large = False
 
         def give_up() -> None:
-            if not tls.established and not self.is_closed:
-                self._fail(TimeoutError(f"the client did not finish the TLS handshake within {seconds:g} s"))
+            self._fail(TimeoutError(f"the client did not finish the TLS handshake within {seconds:g} s"))
 
         self._handshake_timer = self._loop.call_later(seconds, give_up)
 

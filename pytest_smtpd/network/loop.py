@@ -55,8 +55,8 @@ def listen(address: Address) -> socket.socket:
         )[0]
     listener = socket.socket(family, kind, protocol)
     try:
-        if os.name == "posix":  # elsewhere it lets others take the port
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Not on Windows, where it lets others take the port.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, os.name == "posix")
         listener.bind(resolved)
         listener.listen(BACKLOG)
     except OSError:

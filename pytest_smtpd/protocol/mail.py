@@ -265,11 +265,10 @@ class Content(Event):
             return NO_VALID_RECIPIENTS  # RFC 2920 3.2 (4): a client that pipelined DATA sends its lone dot
         if self.store.too_large:
             return TOO_MUCH_MAIL_DATA
-        if state.settings.strict:
-            for lint in content_lints(self.data, self.transaction.parameters, state.settings.line_size_limit):
-                if refusal := _STRICT_CONTENT.get(lint):
-                    return refusal
-        return OK
+        if not state.settings.strict:
+            return OK
+        lints = content_lints(self.data, self.transaction.parameters, state.settings.line_size_limit)
+        return next((_STRICT_CONTENT[lint] for lint in lints), OK)
 
     def take(self, state: State, reply: Reply) -> None:
         if self._completes(reply):

@@ -799,6 +799,15 @@ def test_a_server_can_change_from_loop_to_a_thread(classic: Callable[[], Server]
     assert is_open(server) == (then == "start")
 
 
+def test_loop_takes_no_server_that_was_closed_meanwhile(classic: Callable[[], Server]) -> None:
+    """A server that another thread has closed just before its turn is not served, and keeps no loop open."""
+    server = classic()
+    server.close()
+    smtpd._run_common_loop([server], timeout=0)  # noqa: SLF001 - the moment can't be had otherwise
+    assert server.loop is None
+    assert not is_open(server)
+
+
 def test_loop_ends_with_the_last_server_in_every_moment(classic: Callable[[], Server]) -> None:
     """Servers may be closed by another thread at any time while `smtpd.loop` runs."""
     for _ in range(100):
