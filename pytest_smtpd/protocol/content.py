@@ -13,6 +13,7 @@ import io
 import re
 from typing import TYPE_CHECKING, Protocol
 
+from .grammar import declared_body
 from .lints import Lint
 
 if TYPE_CHECKING:
@@ -214,8 +215,7 @@ def content_lints(data: bytes, parameters: Parameters, line_limit: int = MAX_CON
 
     `line_limit` is how many octets a line may have, CRLF included; 0: any number.
     """
-    declared = dict(parameters)
-    body = (declared.get("BODY") or "").upper()
+    body = declared_body(parameters)
     if body != "BINARYMIME":
         line_ends = data.count(b"\r\n")
         if data.count(b"\n") != line_ends:
@@ -226,6 +226,6 @@ def content_lints(data: bytes, parameters: Parameters, line_limit: int = MAX_CON
             yield Lint.LONG_LINE
     if body not in {"8BITMIME", "BINARYMIME"} and not data.isascii():
         yield Lint.UNDECLARED_8BIT
-    size = declared.get("SIZE") or ""
+    size = dict(parameters).get("SIZE") or ""
     if size.isdecimal() and 0 < int(size) < len(data):
         yield Lint.SIZE_EXCEEDED

@@ -208,6 +208,11 @@ def parse_parameters(text: str) -> Parameters:
     return tuple(parameters)
 
 
+def declared_body(parameters: Parameters) -> str:
+    """Return the value of the parameter BODY in upper case; "" if there is none (RFC 6152 2, RFC 3030 3)."""
+    return (dict(parameters).get("BODY") or "").upper()
+
+
 def format_parameters(parameters: Parameters) -> list[str]:
     """Write parameters as they are sent, one string each: "SIZE=10"."""
     return [keyword if value is None else f"{keyword}={value}" for keyword, value in parameters]

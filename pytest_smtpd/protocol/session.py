@@ -21,7 +21,7 @@ from .events import BadLine, Command, Connect, Event, Refusal, Unrecognized
 from .grammar import ControlCharacterError, GrammarError, parse_command
 from .guards import guard
 from .lints import Lint
-from .replies import NEGATIVE, SERVICE_NOT_AVAILABLE, Reply
+from .replies import SERVICE_NOT_AVAILABLE, Reply
 from .state import State
 
 if TYPE_CHECKING:
@@ -110,7 +110,8 @@ class Session:
             raise RuntimeError(msg)
         self._pending = None
         state = self.state
-        if reply.code >= NEGATIVE:
+        negative = reply.is_negative
+        if negative:
             state.count_error()
         self._output.append(reply.to_bytes(enhanced=self._enhanced and event.enhanced))
         event.take(state, reply)
@@ -120,7 +121,7 @@ class Session:
         if state.starting_tls:
             # And so may what was pipelined behind STARTTLS.
             self._input, self._position, self._discarding = b"", 0, False
-        if reply.code == SERVICE_NOT_AVAILABLE or (event.refused_for_haste and reply.is_negative):
+        if reply.code == SERVICE_NOT_AVAILABLE or (event.refused_for_haste and negative):
             state.closing = True
         if event.lints:
             state.note(event.lints)

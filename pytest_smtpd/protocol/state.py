@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from .content import MAX_CONTENT_LINE
+from .grammar import declared_body
 from .replies import Reply
 
 if TYPE_CHECKING:
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 #: RFC 5321 4.5.3.1.4, in octets with CRLF; extensions allow longer lines to single verbs.
 MAX_COMMAND_LINE = 512
+
+#: How many octets a message, and recipients a transaction, may have where nothing else is said: smtpd's
+#: number, and Postfix's.
+DATA_SIZE_DEFAULT, MAX_RECIPIENTS = 33_554_432, 1000
 
 #: RFC 4954 4 demands 504; 538 5.7.11, 523 5.7.10 and 530 5.7.0 are seen as well.
 ENCRYPTION_REQUIRED = Reply(504, "Error: encryption required for requested authentication mechanism", "5.5.4")
@@ -41,6 +46,13 @@ Directory: TypeAlias = Mapping[str, "str | tuple[str, ...]"]
 #: Checks the value of a parameter (None: it has none) and returns the refusal, or None to accept; raises
 #: GrammarError for a value that can't be read.
 ParameterCheck: TypeAlias = Callable[["str | None", "State"], "Reply | None"]
+
+
+def check_limit(name: str, limit: float) -> None:
+    """Raise ValueError for a limit that is negative, or no number; 0 is none."""
+    if not limit >= 0:  # as NaN is not, either
+        msg = f"{name} is 0 (for no limit) or more, not {limit}"
+        raise ValueError(msg)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +80,8 @@ class Settings:
     """
 
     hostname: str = "localhost"
-    data_size_limit: int = 33_554_432
-    max_recipients: int = 1000
+    data_size_limit: int = DATA_SIZE_DEFAULT
+    max_recipients: int = MAX_RECIPIENTS
     strict: bool = False
     #: Octets of a command line with CRLF, to which extensions add (RFC 5321 4.5.3.1.4).
     command_size_limit: int = MAX_COMMAND_LINE
@@ -120,9 +132,7 @@ class Settings:
             )
             raise ValueError(msg)
         for name in _LIMITS:
-            if getattr(self, name) < 0:
-                msg = f"{name} is 0 (for no limit) or more, not {getattr(self, name)}"
-                raise ValueError(msg)
+            check_limit(name, getattr(self, name))
         for extension in self.extensions:
             self.mail_parameters.update(extension.mail_parameters)
             self.rcpt_parameters.update(extension.rcpt_parameters)
@@ -169,7 +179,7 @@ class Transaction:
     @property
     def is_binary(self) -> bool:
         """Whether the client declared binary content, which has no lines (RFC 3030 3)."""
-        return (dict(self.parameters).get("BODY") or "").upper() == "BINARYMIME"
+        return declared_body(self.parameters) == "BINARYMIME"
 
 
 @dataclass(slots=True)

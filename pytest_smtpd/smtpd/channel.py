@@ -9,6 +9,7 @@ from pytest_smtpd.protocol.mail import Content
 from pytest_smtpd.protocol.proxy_protocol import ProxyProtocol, ProxyProtocolError
 from pytest_smtpd.protocol.replies import Reply
 from pytest_smtpd.protocol.session import NEED_DATA, Session
+from pytest_smtpd.protocol.state import DATA_SIZE_DEFAULT
 
 if TYPE_CHECKING:
     import ssl
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from pytest_smtpd.network.connection import Address, Connection
     from pytest_smtpd.protocol.events import Event
     from pytest_smtpd.protocol.state import Settings
-
-DATA_SIZE_DEFAULT = 33_554_432
 
 #: How long a TLS handshake may take, in seconds.
 HANDSHAKE_SECONDS = 30.0

@@ -9,9 +9,9 @@ from pytest_smtpd.protocol import extensions
 from pytest_smtpd.protocol.events import Refusal
 from pytest_smtpd.protocol.grammar import format_parameters
 from pytest_smtpd.protocol.replies import Reply
-from pytest_smtpd.protocol.state import Settings
+from pytest_smtpd.protocol.state import DATA_SIZE_DEFAULT, Settings
 
-from .channel import DATA_SIZE_DEFAULT, SMTPChannel
+from .channel import SMTPChannel
 from .service import Service
 
 if TYPE_CHECKING:

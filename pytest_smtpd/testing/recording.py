@@ -15,8 +15,8 @@ from pytest_smtpd.protocol.grammar import format_parameters
 from pytest_smtpd.protocol.limits import LIMITS
 from pytest_smtpd.protocol.mail import Content, Mail
 from pytest_smtpd.protocol.replies import Reply
-from pytest_smtpd.protocol.state import MAX_COMMAND_LINE, Settings
-from pytest_smtpd.smtpd.channel import DATA_SIZE_DEFAULT, SMTPChannel
+from pytest_smtpd.protocol.state import DATA_SIZE_DEFAULT, MAX_COMMAND_LINE, MAX_RECIPIENTS, Settings, check_limit
+from pytest_smtpd.smtpd.channel import SMTPChannel
 from pytest_smtpd.smtpd.server import SMTPServer
 
 from .dialogue import Dialogue
@@ -214,10 +214,8 @@ class RecordingServer(SMTPServer):
         if protocol not in {"smtp", "lmtp"}:
             msg = f"protocol is 'smtp' or 'lmtp', not {protocol!r}"
             raise ValueError(msg)
-        for name, limit in (("max_connections", max_connections), ("timeout", timeout)):
-            if not limit >= 0:  # nor is it NaN
-                msg = f"{name} is 0 (for no limit) or more, not {limit}"
-                raise ValueError(msg)
+        check_limit("max_connections", max_connections)
+        check_limit("timeout", timeout)
         configured = [*security.extensions]
         configured += [] if max_recipients is None and max_messages is None else [LIMITS]
         configured += [] if directory is None else [EXPN]
@@ -228,7 +226,7 @@ class RecordingServer(SMTPServer):
             data_size_limit=data_size_limit,
             command_size_limit=command_size_limit,
             line_size_limit=line_size_limit,
-            max_recipients=1000 if max_recipients is None else max_recipients,
+            max_recipients=MAX_RECIPIENTS if max_recipients is None else max_recipients,
             max_messages=max_messages or 0,
             max_commands=max_commands,
             max_errors=max_errors,
