@@ -11,6 +11,7 @@ import heapq
 import itertools
 import os
 import selectors
+import signal
 import socket
 import threading
 import time
@@ -151,7 +152,7 @@ class Loop:
     def _turn(self, timeout: float | None) -> None:
         self._runner = threading.get_ident()
         try:
-            for key, events in self._selector.select(self._seconds_to_wait(timeout)):
+            for key, events in self._select(self._seconds_to_wait(timeout)):
                 connection = key.data
                 if not isinstance(connection, Connection):
                     connection()
@@ -162,6 +163,18 @@ class Loop:
                 self._run_timers()
         finally:
             self._runner = 0
+
+    def _select(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
+        if threading.current_thread() is not threading.main_thread():
+            return self._selector.select(timeout)
+        # Python runs signal handlers, Ctrl-C's too, in the main thread between its own steps: a signal that comes
+        # just before the system call, or to another thread, would wait as long as this does.
+        before = -1
+        try:
+            before = signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+            return self._selector.select(timeout)
+        finally:
+            signal.set_wakeup_fd(before)
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
         """Have this called after so many seconds; return what can cancel it."""

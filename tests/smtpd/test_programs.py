@@ -104,14 +104,18 @@ class Program:
     def interrupt(self) -> tuple[str, str, int]:
         """Press Ctrl-C; return standard output, standard error and the exit code."""
         self._process.send_signal(signal.SIGINT)
+        return self.wait()
+
+    def wait(self) -> tuple[str, str, int]:
+        """Wait for its end; return standard output, standard error and the exit code."""
         output, errors = self._process.communicate(timeout=DEADLINE)
         return output, errors, self._process.returncode
 
     def end(self) -> None:
-        """End the process, if it runs."""
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.communicate()
+        """End the process, if it runs, and close its pipes."""
+        self._process.kill()
+        with self._process:
+            pass
 
 
 @pytest.fixture
@@ -173,6 +177,41 @@ def test_ctrl_c_tells_those_who_are_connected(start: Callable[[str], Program]) -
         assert program.interrupt() == ("", "", 0)
         assert client.read_reply().startswith("421 ")
         assert client.read_reply() == ""
+
+
+INTERRUPTED_FROM_A_THREAD = """
+    import signal
+    import socket
+    import sys
+    import threading
+    import time
+
+    from pytest_smtpd import smtpd
+
+    server = smtpd.DebuggingServer(('127.0.0.1', 0), None)
+    print(server.socket.getsockname()[1], flush=True)
+
+    def interrupt():
+        with socket.create_connection(server.socket.getsockname()[:2]) as client:
+            client.recv(1024)  # the greeting
+            # Threads switch only where one blocks: what is seen in select() is in its system call.
+            while sys._current_frames()[threading.main_thread().ident].f_code.co_name != 'select':
+                time.sleep(0)
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+            client.recv(1024)  # 421
+
+    sys.setswitchinterval(1000)
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    smtpd.loop(timeout=3600)
+    thread.join()
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="this system can't send signals to threads")
+def test_ctrl_c_that_interrupts_no_system_call_is_noticed(start: Callable[[str], Program]) -> None:
+    """A signal that another thread got, or that came just before the main thread waits, ends the program at once."""
+    assert start(INTERRUPTED_FROM_A_THREAD).wait() == ("", "", 0)
 
 
 def test_ctrl_c_shows_what_a_hook_has_raised(start: Callable[[str], Program]) -> None:
