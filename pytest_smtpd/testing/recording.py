@@ -19,6 +19,7 @@ from pytest_smtpd.protocol.state import DATA_SIZE_DEFAULT, MAX_COMMAND_LINE, MAX
 from pytest_smtpd.smtpd.channel import SMTPChannel
 from pytest_smtpd.smtpd.server import SMTPServer
 
+from .access import Access
 from .dialogue import Dialogue
 from .message import Message
 from .outbox import Outbox
@@ -144,7 +145,7 @@ class RecordingChannel(SMTPChannel):
         super().connection_lost()
 
 
-class RecordingServer(SMTPServer):
+class RecordingServer(Access, SMTPServer):
     """An SMTP server on (host, port), port 0 for any free one, that records messages.
 
         with RecordingServer() as server:
@@ -268,44 +269,6 @@ class RecordingServer(SMTPServer):
                 raise Refusal(_NO_PASSWORDS) from error
 
         return password_of
-
-    @property
-    def host(self) -> str:
-        """The address it listens on, such as "127.0.0.1"."""
-        return str(self.address[0])
-
-    @property
-    def port(self) -> int:
-        """The port it listens on; the same for as long as the server lives."""
-        return int(self.address[1])
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """(host, port), as `smtplib.SMTP(*server.address)` takes it."""
-        return self._bound_address[:2]
-
-    @property
-    def url(self) -> str:
-        """The address as a URL: "smtp://127.0.0.1:2525", or "smtps://…" with implicit TLS, "lmtp://…"."""
-        scheme = "lmtp" if self.settings.lmtp else "smtps" if self.implicit_tls else "smtp"
-        if self.host.startswith("/"):
-            return f"{scheme}://{self.host}"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{scheme}://{host}:{self.port}"
-
-    @property
-    def cafile(self) -> str:
-        """The path of the CA certificate that clients may trust to verify the server: a PEM file."""
-        from pytest_smtpd.network.tls import cafile
-
-        return cafile()
-
-    @property
-    def client_ssl_context(self) -> ssl.SSLContext:
-        """A new context for clients, with which they verify the server, its name included."""
-        from pytest_smtpd.network.tls import client_context
-
-        return client_context()
 
     @property
     def has_hook(self) -> bool:
