@@ -187,6 +187,11 @@ class Loop:
         self._listeners[listener] = accept
         self._selector.register(listener, selectors.EVENT_READ, lambda: self._accept(listener))
 
+    def accept_waiting(self) -> None:
+        """Accept those who are connected already, before the loop comes to it."""
+        for listener in list(self._listeners):
+            self._accept(listener)
+
     def stop_listening(self, listener: socket.socket) -> None:
         """Close this socket; with the last one all connections, and the loop itself."""
         if self._listeners.pop(listener, None) is None:

@@ -82,6 +82,9 @@ class SMTPChannel:
         self.data_size_limit = data_size_limit
         self.enable_SMTPUTF8 = enable_SMTPUTF8
         self.session = Session(server.settings)
+        # What it has begun with it goes on with, whatever the server's options become.
+        self._ssl_context = server.ssl_context
+        self._implicit_tls = server.implicit_tls
         self._pushed: list[str] | None = None
         self._greeted = False
         self._proxy: ProxyProtocol | None = None
@@ -138,7 +141,7 @@ class SMTPChannel:
             self._begin()
 
     def _begin(self) -> None:
-        if self.smtp_server.implicit_tls:
+        if self._implicit_tls:
             self._start_tls()
         else:
             self._greet()
@@ -167,10 +170,10 @@ class SMTPChannel:
         # Imported where it is needed: ssl takes longer to import than all of this package.
         from pytest_smtpd.network.tls import TLS
 
-        if self.smtp_server.ssl_context is None:
+        if self._ssl_context is None:
             msg = "a server that offers TLS needs an ssl_context"
             raise RuntimeError(msg)
-        self.conn.start_tls(TLS(self.smtp_server.ssl_context), HANDSHAKE_SECONDS)
+        self.conn.start_tls(TLS(self._ssl_context), HANDSHAKE_SECONDS)
 
     def tls_established(self) -> None:
         """Begin anew, encrypted."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from pytest_smtpd.network.connection import Address, Connection
+    from pytest_smtpd.network.connection import Address, Connection, Timer
 
     from .channel import SMTPChannel
 
@@ -45,6 +45,8 @@ class Service:
         # Held whenever one of these changes, and never while waiting: hooks may call `close`, too.
         self._changing = threading.RLock()
         self._loop: Loop | None = None
+        self._idle_timer: Timer | None = None
+        self._idle_calls: list[Callable[[], object]] = []
         self._thread: threading.Thread | None = None
         self._closing = False
         self._ended = threading.Event()
@@ -62,6 +64,45 @@ class Service:
     def forget(self, channel: SMTPChannel) -> None:
         """Take notice that the channel's connection is closed."""
         self._channels.discard(channel)
+        if self._idle_calls:
+            self._call_if_idle()
+
+    # From any thread.
+
+    def call(self, call: Callable[[], object]) -> None:
+        """Have this called in the thread that serves, and wait for it; at once if none does."""
+        loop = self._loop
+        if loop is None or loop.runs_here:
+            call()
+            return
+        done = threading.Event()
+
+        def call_and_tell() -> None:
+            try:
+                call()
+            finally:
+                done.set()
+
+        loop.call(call_and_tell)
+        done.wait()
+
+    def when_idle(self, call: Callable[[], object]) -> None:
+        """Have this called, once, as soon as no client is connected, not even one that waits to be accepted."""
+
+        def wait() -> None:
+            self._idle_calls.append(call)
+            self._call_if_idle()
+
+        self.call(wait)
+
+    def take_errors(self) -> list[BaseException]:
+        """Return what hooks have raised, and forget it: whoever asks sees to it that it is noticed."""
+        errors: list[BaseException] = []
+        for source in (self.errors, self._loop.errors if self._loop else []):
+            taken = source[:]
+            del source[: len(taken)]  # and nothing that comes meanwhile
+            errors += taken
+        return errors
 
     # Beginning.
 
@@ -137,8 +178,7 @@ class Service:
         self._ended = threading.Event()
         self._loop = loop
         loop.accept_from(self.socket, self._accept)
-        if self.timeout:
-            loop.call_later(self.timeout, lambda: self._end_idle(loop))
+        self.watch_idleness()
 
     def _accept(self, connection: Connection) -> SMTPChannel:
         # As in smtpd, a `handle_accepted` need not return the channel that it makes.
@@ -147,7 +187,15 @@ class Service:
         self._channels.add(channel)
         return channel
 
-    def _end_idle(self, loop: Loop) -> None:
+    def watch_idleness(self) -> None:
+        """End sessions after `timeout` from now on, which may have been another one before; in the loop's thread."""
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        self._idle_timer = None
+        if self.timeout and self._loop is not None:
+            self._idle_timer = self._loop.call_later(self.timeout, self._end_idle)
+
+    def _end_idle(self) -> None:
         """End the sessions whose client has been silent for too long (RFC 5321 4.5.3.2.7), and come again."""
         now = self.clock()
         # Who waits for the server's answer is not silent.
@@ -158,14 +206,28 @@ class Service:
             elif since + self.timeout <= now:
                 channel.end(_TIMEOUT)
         oldest = min((since for since in silent_since.values() if since + self.timeout > now), default=now)
-        loop.call_later(oldest + self.timeout - now, lambda: self._end_idle(loop))
+        if self._loop is not None:
+            self._idle_timer = self._loop.call_later(oldest + self.timeout - now, self._end_idle)
+
+    def _call_if_idle(self) -> None:
+        if self._loop is not None:
+            self._loop.accept_waiting()
+        if not self._channels:
+            calls, self._idle_calls = self._idle_calls, []
+            for call in calls:
+                call()
+
+    def end_sessions(self, reply: Reply) -> None:
+        """Send this 421 to all clients, and close their connections; in the thread that serves."""
+        for channel in list(self._channels):
+            channel.end(reply)
 
     # Ending.
 
     def stop(self) -> None:
         """Close the server, and raise what hooks have raised: the exception, or a group of several."""
         self.close()
-        errors, self.errors = self.errors, []
+        errors = self.take_errors()
         if len(errors) == 1:
             raise errors[0]
         if errors:
@@ -223,6 +285,5 @@ class Service:
             return
         # What the body raised may be the consequence: don't replace it, tell the cause.
         self.close()
-        causes, self.errors = self.errors, []
-        for cause in causes:
+        for cause in self.take_errors():
             error.add_note(f"The server had this exception, and answered 451: {cause!r}")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from pytest_smtpd.protocol.mail import Content
 from pytest_smtpd.protocol.sasl import MECHANISMS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pytest_smtpd.protocol.events import Event
     from pytest_smtpd.protocol.replies import Reply
 
@@ -43,6 +45,21 @@ class Line:
         return f"{self.speaker}: {text}" if self.speaker else f"   ({text})"
 
 
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """What stands in a dialogue where there is no event, or one that must not be kept."""
+
+    said: str
+    #: Whether it stands for content: whoever keeps the event of a message keeps all of its octets.
+    is_content: bool = False
+    secret: ClassVar[bool] = False
+    enhanced: ClassVar[bool] = True
+
+
+#: When something was said, what, and what was answered; None: it is no question.
+Exchange: TypeAlias = "tuple[float, Event | Remark, Reply | None]"
+
+
 class Dialogue:
     """What was said in a session, from one connection or, on a connection that was kept, from one test.
 
@@ -52,36 +69,40 @@ class Dialogue:
     def __init__(self, peer: tuple[Any, ...], began: float, *, enhanced: bool) -> None:
         #: The client's address, (host, port, ...).
         self.peer = peer
+        #: Whether the connection is closed.
+        self.ended = False
         self._began = began
         self._enhanced = enhanced
-        self._exchanges: deque[tuple[float, Event | str, Reply | None]] = deque(maxlen=MAX_EXCHANGES)
+        self._exchanges: deque[Exchange] = deque(maxlen=MAX_EXCHANGES)
 
     def add(self, now: float, event: Event | None, reply: Reply) -> None:
         """Add what the client asked, if it did, and what it was answered."""
-        # Whoever keeps the event of a message keeps all of its content.
-        said = "" if event is None else event.said if isinstance(event, Content) else event
+        said = Remark("") if event is None else Remark(event.said, True) if isinstance(event, Content) else event  # noqa: FBT003
         self._exchanges.append((now, said, reply))
 
     def remark(self, now: float, text: str) -> None:
         """Add what happened to the connection."""
-        self._exchanges.append((now, text, None))
+        self._exchanges.append((now, Remark(text), None))
+
+    @property
+    def exchanges(self) -> list[Exchange]:
+        """The exchanges so far, the last ones if there are many."""
+        return list(self._exchanges)
 
     @property
     def lines(self) -> list[Line]:
         """The dialogue so far, line by line."""
-        lines = []
-        for when, said, reply in list(self._exchanges):
-            seconds = when - self._began
-            if reply is None:
-                lines.append(Line(seconds, "", str(said)))
-                continue
-            text, secret, enhanced = (
-                (said, False, True) if isinstance(said, str) else (said.said, said.secret, said.enhanced)
-            )
-            answer = reply.to_bytes(enhanced=self._enhanced and enhanced).decode()
-            lines += [Line(seconds, "C", text, secret)] if text else []
-            lines += [Line(seconds, "S", line) for line in answer.splitlines()]
-        return lines
+        return [line for exchange in self.exchanges for line in self._format(*exchange)]
+
+    def _format(self, when: float, said: Event | Remark, reply: Reply | None) -> Iterator[Line]:
+        seconds = when - self._began
+        if reply is None:
+            yield Line(seconds, "", said.said)
+            return
+        if said.said:
+            yield Line(seconds, "C", said.said, said.secret)
+        for line in reply.to_bytes(enhanced=self._enhanced and said.enhanced).decode().splitlines():
+            yield Line(seconds, "S", line)
 
     def format(self, *, secrets: bool = False) -> str:
         """Return the dialogue in RFC notation; passwords and tokens are masked unless `secrets` is true."""

@@ -1,10 +1,12 @@
-"""Outbox: the received messages as a sequence to look into, from any thread."""
+"""Outbox: the received messages as a sequence to look into, and to wait for, from any thread."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, overload
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 from .criteria import Criteria
 
@@ -14,17 +16,28 @@ if TYPE_CHECKING:
 #: For how many messages a failure shows what differs.
 _NEAREST = 3
 #: How many messages a failure lists.
-_LISTED = 20
+LISTED = 20
+
+#: Is told of each message that comes, in the serving thread.
+Watcher: TypeAlias = "Callable[[Message], object]"
 
 
 class Messages(Sequence["Message"]):
     """Messages in the order in which they were received: a read-only sequence."""
 
-    def __init__(self, messages: list[Message], criteria: Criteria, received: Messages | None = None) -> None:
+    def __init__(
+        self,
+        messages: list[Message],
+        criteria: Criteria | None = None,
+        received: Messages | None = None,
+        circumstances: Callable[[], list[str]] = list,
+    ) -> None:
         self._messages = messages
-        self._criteria = criteria
+        self._criteria = criteria or Criteria({})
         #: All messages among which the criteria chose.
         self._received = self if received is None else received
+        #: Tells what else has happened, for those who look for a message that is not there.
+        self._circumstances = circumstances
 
     @overload
     def __getitem__(self, index: int) -> Message: ...
@@ -53,8 +66,9 @@ class Messages(Sequence["Message"]):
         """Return the messages that meet all criteria; see `Criteria`."""
         chosen = Criteria(criteria)
         present = list(self._messages)
-        received = Messages(present, Criteria({})) if self._received is self else self._received
-        return Messages([m for m in present if chosen.match(m)], self._criteria.joined(chosen), received)
+        received = Messages(present) if self._received is self else self._received
+        matching = [message for message in present if chosen.match(message)]
+        return Messages(matching, self._criteria.joined(chosen), received, self._circumstances)
 
     def one(self) -> Message:
         """Return the only message; raises AssertionError, with a summary, when there are more or fewer."""
@@ -80,33 +94,99 @@ class Messages(Sequence["Message"]):
             raise AssertionError(self.explain("a message"))
         return messages[-1]
 
+    @property
+    def summary(self) -> str:
+        """The messages, a line each."""
+        return "\n".join(_listing(list(self), Criteria({})))
+
     def explain(self, expected: str) -> str:
-        """Say what was expected, what came, and for the nearest messages what differs."""
+        """Say what was expected, what came, for the nearest messages what differs, and what else has happened."""
         that = f" with {self._criteria}" if self._criteria else ""
         found = f"expected {expected}{that}, found {len(self) or 'none'}"
-        return "\n".join([found, *_listing(list(self._received), self._criteria)])
+        return "\n".join([found, *_listing(list(self._received), self._criteria), *self._circumstances()])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Generation:
+    """The time from one `clear` to the next: a test, where the plugin clears."""
+
+    #: Whose messages these are, such as the node ID of a test.
+    owner: str = ""
 
 
 class Outbox(Messages):
     """The messages that a server received, as they come: indexed, counted, and searched from any thread."""
 
-    def __init__(self) -> None:
-        super().__init__([], Criteria({}))
+    def __init__(self, circumstances: Callable[[], list[str]] = list) -> None:
+        super().__init__([], circumstances=circumstances)
         self._lock = threading.Lock()
-        #: How often the outbox was cleared.
-        self.generation = 0
+        self._watchers: list[Watcher] = []
+        #: Messages begun in another one are not for this outbox any more.
+        self.generation = Generation()
 
-    def add(self, message: Message, generation: int) -> None:
+    def add(self, message: Message, generation: Generation) -> bool:
         """Add a message whose transaction began in this generation, if that is still the present one."""
         with self._lock:
-            if generation == self.generation:
-                self._messages.append(message)
+            if generation is not self.generation:
+                return False
+            self._messages.append(message)
+            for watcher in self._watchers:
+                watcher(message)
+            return True
 
-    def clear(self) -> None:
-        """Forget all messages, and those whose transaction has begun."""
+    def clear(self, owner: str = "") -> None:
+        """Forget all messages, and those whose transaction has begun; what comes next is this owner's."""
         with self._lock:
-            self.generation += 1
+            self.generation = Generation(owner)
             self._messages = []
+
+    @contextlib.contextmanager
+    def watched(self, watcher: Watcher) -> Iterator[None]:
+        """Have each message told to the watcher, which must neither wait nor look into the outbox."""
+        with self._lock:
+            self._watchers.append(watcher)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._watchers.remove(watcher)
+
+    @contextlib.contextmanager
+    def capture(self) -> Iterator[Messages]:
+        """Collect what arrives inside the block, whoever clears the outbox meanwhile."""
+        captured: list[Message] = []
+        with self.watched(captured.append):
+            yield Messages(captured, circumstances=self._circumstances)
+
+    def search(self, count: int, **criteria: Any) -> Search:
+        """Return a search for so many messages that meet these criteria."""
+        return Search(self, Criteria(criteria), count)
+
+    def since(self, generation: Generation | None, index: int) -> tuple[Generation, list[Message]]:
+        """Return the messages from this index on; all if the outbox was cleared since; and what generation it is."""
+        with self._lock:
+            return self.generation, self._messages[index if generation is self.generation else 0 :]
+
+
+class Search:
+    """Looks for messages in an outbox as they come, at each message once."""
+
+    def __init__(self, outbox: Outbox, criteria: Criteria, count: int) -> None:
+        self._outbox = outbox
+        self._criteria = criteria
+        self._count = count
+        self._generation: Generation | None = None
+        self._seen = 0
+        self._found: list[Message] = []
+
+    def look(self) -> list[Message] | None:
+        """Look at what is new; return the first `count` messages that match, None before there are so many."""
+        generation, new = self._outbox.since(self._generation, self._seen)
+        if generation is not self._generation:
+            self._generation, self._seen, self._found = generation, 0, []
+        self._seen += len(new)
+        self._found += [message for message in new if self._criteria.match(message)]
+        return self._found[: self._count] if len(self._found) >= self._count else None
 
 
 def _listing(received: list[Message], criteria: Criteria) -> list[str]:
@@ -116,10 +196,10 @@ def _listing(received: list[Message], criteria: Criteria) -> list[str]:
     explained = [(criteria.explain(message), index) for index, message in enumerate(received)]
     nearest = {index for differences, index in sorted(explained, key=lambda e: (len(e[0]), e[1]))[:_NEAREST]}
     lines = [f"Messages received: {len(received)}"]
-    for differences, index in explained[:_LISTED]:
+    for differences, index in explained[:LISTED]:
         lines.append(f"  [{index}] {received[index]}")
         if index in nearest:
             lines += [f"        {difference}" for difference in differences]
-    if len(received) > _LISTED:
-        lines.append(f"  … and {len(received) - _LISTED} more")
+    if len(received) > LISTED:
+        lines.append(f"  … and {len(received) - LISTED} more")
     return lines

@@ -2,45 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, overload
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from pytest_smtpd.protocol import extensions
-from pytest_smtpd.protocol.content import MAX_CONTENT_LINE
-from pytest_smtpd.protocol.directory import EXPN
 from pytest_smtpd.protocol.events import Refusal
 from pytest_smtpd.protocol.grammar import format_parameters
-from pytest_smtpd.protocol.limits import LIMITS
 from pytest_smtpd.protocol.mail import Content, Mail
 from pytest_smtpd.protocol.replies import Reply
-from pytest_smtpd.protocol.state import DATA_SIZE_DEFAULT, MAX_COMMAND_LINE, MAX_RECIPIENTS, Settings, check_limit
 from pytest_smtpd.smtpd.channel import SMTPChannel
 from pytest_smtpd.smtpd.server import SMTPServer
 
 from .access import Access
+from .assertions import Assertions
 from .dialogue import Dialogue
+from .explanation import Incidents, format_dialogues, format_envelope, format_peer, list_section
 from .message import Message
-from .outbox import Outbox
-from .security import Security
+from .options import Configuration, configure
+from .outbox import Generation, Outbox
 
 if TYPE_CHECKING:
-    import ssl
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Unpack
 
     from pytest_smtpd.protocol.events import Event
-    from pytest_smtpd.protocol.sasl import Users
+    from pytest_smtpd.protocol.state import Settings
 
-    from .outbox import Messages
-
+    from .options import Options
 
 #: How many dialogues are kept.
 MAX_DIALOGUES = 1000
-#: How many lines of a dialogue a failure shows.
-MAX_QUOTED_LINES = 40
 
 _NO_PASSWORDS = Reply(454, "Temporary authentication failure", "4.7.0")
+_OPTIONS_CHANGED = Reply(421, "Service not available, its options have changed", "4.3.2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +49,7 @@ class AbortedTransaction:
     rcpttos: list[str]
 
     def __str__(self) -> str:
-        return f"from <{self.mailfrom}> to {', '.join(f'<{address}>' for address in self.rcpttos) or 'nobody'}"
+        return format_envelope(self.mailfrom, self.rcpttos)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,21 +63,36 @@ class TLSFailure:
         return f"from {self.peer[0]}: {self.error}"
 
 
+@dataclass(frozen=True, slots=True)
+class LateMessage:
+    """A message whose transaction began before the server was cleared, and who owned the server then."""
+
+    message: Message
+    owner: str
+
+    def __str__(self) -> str:
+        return f"{self.message}, begun in {self.owner}"
+
+
+class LateMailWarning(UserWarning):
+    """Mail came that an earlier test has begun to send; it is in no mailbox."""
+
+
 class RecordingChannel(SMTPChannel):
     """Records each message before its 250 is sent."""
 
     smtp_server: RecordingServer
-    #: When the transaction began, counted by `Outbox.generation`.
-    _generation = 0
+    #: When the transaction began.
+    _generation: Generation
     #: What is said on this connection in the present generation, and which that is.
     _dialogue: Dialogue
-    _dialogue_generation = -1
+    _dialogue_generation: Generation | None = None
 
     @property
     def dialogue(self) -> Dialogue:
         """What is said on this connection, since it was made or since the server was cleared."""
         generation = self.smtp_server.messages.generation
-        if self._dialogue_generation != generation:
+        if self._dialogue_generation is not generation:
             enhanced = "ENHANCEDSTATUSCODES" in self.session.state.settings.keywords
             self._dialogue = Dialogue(self.peer, self.smtp_server.clock(), enhanced=enhanced)
             self._dialogue_generation = self.smtp_server.begin_dialogue(self._dialogue)
@@ -134,10 +146,12 @@ class RecordingChannel(SMTPChannel):
             envelope_lints=tuple(transaction.lints),
             dialogue=self.dialogue,
         )
-        self.smtp_server.messages.add(message, self._generation)
+        self.smtp_server.record(message, self._generation)
 
     def connection_lost(self) -> None:
         """Record the transaction that this ends, if there is one."""
+        if self._dialogue_generation is not None:
+            self._dialogue.ended = True
         if self.session.state.transaction is not None:
             self.smtp_server.note_aborted(
                 AbortedTransaction(self.peer, self.mailfrom or "", self.rcpttos), self._generation
@@ -145,103 +159,25 @@ class RecordingChannel(SMTPChannel):
         super().connection_lost()
 
 
-class RecordingServer(Access, SMTPServer):
+class RecordingServer(Access, Assertions, SMTPServer):
     """An SMTP server on (host, port), port 0 for any free one, that records messages.
 
         with RecordingServer() as server:
             send_mail(host=server.host, port=server.port)
             message = server.assert_received(subject="Welcome")
 
-    A `host` that begins with a slash is the path of a Unix socket. Options:
-
-    - `hostname` is what it calls itself, `protocol` what it speaks: "smtp" or "lmtp".
-    - `hide` has the keywords of extensions not to offer. `strict` refuses whatever clients must not send,
-      where it is otherwise accepted and noted in `Message.lints`.
-    - `command_size_limit` is how many octets a command line may have, CRLF included; extensions add to it.
-    - Limits, 0 for none: `data_size_limit` (octets of a message), `line_size_limit` (octets of a content line
-      with CRLF that a strict server takes), `max_recipients` (of a message), `max_messages`, `max_commands`
-      and `max_errors` (of a session), `max_connections` (at once), `timeout` (seconds that a client may be
-      silent). If they are given, `max_recipients` and `max_messages` are announced (LIMITS, RFC 9422).
-    - `proxy_protocol` expects HAProxy's PROXY header in front of each session.
-    - `directory` has addresses by name, or lists of them, which VRFY and EXPN then know.
-    - Those of TLS and AUTH are the options of `Security`.
+    A `host` that begins with a slash is the path of a Unix socket. The options are those of `Configuration`.
 
     Subclasses may override `process_message` to answer messages; those that it accepts are recorded.
 
-    Raises OSError when the address can't be bound, ValueError for an option's value that makes no sense.
+    Raises OSError when the address can't be bound, TypeError for a name that no option has and for a value of
+    a wrong type, ValueError for one that makes no sense.
     """
 
-    def __init__(  # noqa: PLR0913
-        self,
-        host: str = "127.0.0.1",
-        port: int = 0,
-        *,
-        hostname: str = "localhost",
-        protocol: Literal["smtp", "lmtp"] = "smtp",
-        hide: Iterable[str] = (),
-        strict: bool = False,
-        data_size_limit: int = DATA_SIZE_DEFAULT,
-        command_size_limit: int = MAX_COMMAND_LINE,
-        line_size_limit: int = MAX_CONTENT_LINE,
-        max_recipients: int | None = None,
-        max_messages: int | None = None,
-        max_commands: int = 1_000_000,
-        max_errors: int = 0,
-        max_connections: int = 2000,
-        timeout: float = 300.0,
-        proxy_protocol: bool = False,
-        directory: Mapping[str, str | Sequence[str]] | None = None,
-        tls: Literal["starttls", "implicit"] | None = None,
-        require_tls: bool = False,
-        ssl_context: ssl.SSLContext | None = None,
-        client_certificates: Literal["optional", "required"] | None = None,
-        users: Mapping[str, str] | Users = None,
-        require_auth: bool = False,
-        auth_mechanisms: Iterable[str] | None = None,
-        auth_without_tls: bool | None = None,
-        encryption_required: str | None = None,
-    ) -> None:
-        security = Security(
-            tls=tls,
-            require_tls=require_tls,
-            ssl_context=ssl_context,
-            client_certificates=client_certificates,
-            users=self._guard_users(users) if callable(users) else users,
-            require_auth=require_auth,
-            auth_mechanisms=auth_mechanisms,
-            auth_without_tls=auth_without_tls,
-            encryption_required=encryption_required,
-        )
-        if protocol not in {"smtp", "lmtp"}:
-            msg = f"protocol is 'smtp' or 'lmtp', not {protocol!r}"
-            raise ValueError(msg)
-        check_limit("max_connections", max_connections)
-        check_limit("timeout", timeout)
-        configured = [*security.extensions]
-        configured += [] if max_recipients is None and max_messages is None else [LIMITS]
-        configured += [] if directory is None else [EXPN]
-        self._options = Settings(
-            hostname=hostname,
-            lmtp=protocol == "lmtp",
-            strict=strict,
-            data_size_limit=data_size_limit,
-            command_size_limit=command_size_limit,
-            line_size_limit=line_size_limit,
-            max_recipients=MAX_RECIPIENTS if max_recipients is None else max_recipients,
-            max_messages=max_messages or 0,
-            max_commands=max_commands,
-            max_errors=max_errors,
-            extensions=extensions.without([hide] if isinstance(hide, str) else hide, configured),
-            directory=None if directory is None else _read_directory(directory),
-            **security.settings,
-        )
-        self.max_connections = max_connections
-        self.timeout = timeout
-        self.proxy_protocol = proxy_protocol
-        self.ssl_context = security.context
-        self.implicit_tls = security.tls == "implicit"
-        #: The messages received since the server was made or cleared.
-        self.messages = Outbox()
+    channel_class = RecordingChannel
+
+    def __init__(self, host: str = "127.0.0.1", port: int = 0, **options: Unpack[Options]) -> None:
+        self.messages = Outbox(self._circumstances)
         self._dialogues: deque[Dialogue] = deque(maxlen=MAX_DIALOGUES)
         # Held where what belongs to one generation is looked at and changed: `clear` is the test's thread.
         self._clearing = threading.Lock()
@@ -249,12 +185,64 @@ class RecordingServer(Access, SMTPServer):
         self.aborted: list[AbortedTransaction] = []
         #: The TLS connections that failed, in the handshake or later.
         self.tls_failures: list[TLSFailure] = []
-        super().__init__((host, port), None, data_size_limit, map={})
+        #: The messages that came for an owner before the present one; see `clear`.
+        self.late: list[LateMessage] = []
+        self._initial: Mapping[str, Any] = options
+        self._given: Mapping[str, Any] = options
+        self._apply(self._check(options))
+        super().__init__((host, port), None, self.data_size_limit, map={})
 
-    channel_class = RecordingChannel
+    def _check(self, options: Mapping[str, Any]) -> Configuration:
+        users = options.get("users")
+        return configure({**options, "users": self._guard_users(users)} if callable(users) else options)
+
+    def _apply(self, configuration: Configuration) -> None:
+        self.settings = configuration.make_settings()
+        self.data_size_limit = configuration.data_size_limit
+        self.max_connections = configuration.max_connections
+        self.timeout = configuration.timeout
+        self.wait_timeout = configuration.wait_timeout
+        self.proxy_protocol = configuration.proxy_protocol
+        self.ssl_context = configuration.context
+        self.implicit_tls = configuration.tls == "implicit"
+
+    def _use(self, options: Mapping[str, Any]) -> None:
+        """Change the options all at once, for the connections that are made from now on."""
+        configuration = self._check(options)
+        self._given = options
+
+        def apply() -> None:
+            self._apply(configuration)
+            self.watch_idleness()
+
+        self.call(apply)
 
     def _make_settings(self) -> Settings:
-        return self._options
+        return self.settings
+
+    @contextlib.contextmanager
+    def options(self, **options: Unpack[Options]) -> Iterator[None]:
+        """Change options for the connections that clients make inside a block.
+
+        Raises TypeError and ValueError as the constructor does.
+        """
+        before = self._given
+        self._use({**before, **options})
+        try:
+            yield
+        finally:
+            self._use(before)
+
+    def reset(self, owner: str = "", **options: Unpack[Options]) -> None:
+        """Be as new, for this owner, with the options of the constructor and these.
+
+        Where that changes options, sessions that are open are ended with 421: they would go on with others.
+        """
+        self.clear(owner)
+        given = {**self._initial, **options}
+        if given != self._given:
+            self._use(given)
+            self.call(partial(self.end_sessions, _OPTIONS_CHANGED))
 
     def _guard_users(self, users: Callable[[str], str | None]) -> Callable[[str], str | None]:
         """Have an exception in a function of the test author's reach the test; the client is told to try again."""
@@ -278,10 +266,14 @@ class RecordingServer(Access, SMTPServer):
     def process_message(self, *args: Any, **kwargs: Any) -> str | Reply | None:
         """Accept every message; see `SMTPServer.process_message`."""
 
-    def clear(self) -> None:
-        """Forget all messages, and those whose transaction has begun: they will not show up any more."""
+    def clear(self, owner: str = "") -> None:
+        """Forget all messages, and those whose transaction has begun: they will not show up any more.
+
+        What comes next is for this owner, such as a test. Messages that another one's clients send late are
+        in `late`.
+        """
         with self._clearing:
-            self.messages.clear()
+            self.messages.clear(owner)
             self.aborted = []
             self.tls_failures = []
             self._dialogues.clear()
@@ -291,10 +283,15 @@ class RecordingServer(Access, SMTPServer):
         with self._clearing:
             self.tls_failures.append(TLSFailure(peer, error))
 
-    def note_aborted(self, aborted: AbortedTransaction, generation: int) -> None:
-        """Keep a transaction that was begun in this generation of the outbox and not ended."""
+    def record(self, message: Message, generation: Generation) -> None:
+        """Keep a message whose transaction began in this generation."""
+        if not self.messages.add(message, generation) and generation.owner != self.messages.generation.owner:
+            self.late.append(LateMessage(message, generation.owner))
+
+    def note_aborted(self, aborted: AbortedTransaction, generation: Generation) -> None:
+        """Keep a transaction that was begun in this generation and not ended."""
         with self._clearing:
-            if generation == self.messages.generation:
+            if generation is self.messages.generation:
                 self.aborted.append(aborted)
 
     @property
@@ -302,57 +299,40 @@ class RecordingServer(Access, SMTPServer):
         """What was said since the server was made or cleared, by connection: the last 1000 connections."""
         return list(self._dialogues)
 
-    def begin_dialogue(self, dialogue: Dialogue) -> int:
-        """Keep what a client is going to say; return the generation of the outbox to which it belongs."""
+    def begin_dialogue(self, dialogue: Dialogue) -> Generation:
+        """Keep what a client is going to say; return the generation to which it belongs."""
         with self._clearing:
             self._dialogues.append(dialogue)
             return self.messages.generation
 
-    @overload
-    def assert_received(self, count: None = None, **criteria: Any) -> Message: ...
-    @overload
-    def assert_received(self, count: int, **criteria: Any) -> list[Message]: ...
-    def assert_received(self, count: int | None = None, **criteria: Any) -> Message | list[Message]:
-        """Return the only message that meets the criteria, or with `count` the list of so many.
+    def take_late(self) -> list[LateMessage]:
+        """Return the late messages, and forget them."""
+        late, self.late = self.late, []
+        return late
 
-        Raises AssertionError when there are more or fewer, and says of the nearest messages what differs;
-        TypeError for a name that is no criterion. See `Criteria` for what values mean.
+    def _circumstances(self) -> list[str]:
+        """Say what happened beside the messages, for a test that misses one."""
+        dialogues = self.dialogues
+        incidents = Incidents.of(dialogues)
+        return [
+            *([] if dialogues else [f"No client has connected to {self.url}."]),
+            *incidents.lines,
+            *list_section("Transactions begun and not completed", self.aborted),
+            *list_section("TLS connections that failed", self.tls_failures),
+            *list_section("Exceptions in the server", [repr(error) for error in self.errors]),
+        ]
+
+    def explain_idle(self) -> str:
+        """Say which clients are connected."""
+        clients = [format_peer(channel.peer) for channel in list(self._channels)]
+        return "\n".join(["expected no client to be connected", *list_section("Clients connected", clients)])
+
+    def report(self) -> str:
+        """Return what happened since the server was made or cleared, for a test that has failed.
+
+        It has the messages, what did not become one, and what was said, with passwords masked.
         """
-        __tracebackhide__ = True
-        given: object = count
-        if given is not None and not isinstance(given, int):
-            msg = f"count is how many messages are expected, not {given!r}; criteria go by name, such as subject=…"
-            raise TypeError(msg)
-        chosen = self.messages.where(**criteria)
-        if len(chosen) != (1 if count is None else count):
-            raise AssertionError(self._explain(chosen, "exactly one message" if count is None else f"{count} messages"))
-        return chosen[0] if count is None else list(chosen)
-
-    def assert_not_received(self, **criteria: Any) -> None:
-        """Raise AssertionError when there is a message that meets the criteria."""
-        __tracebackhide__ = True
-        chosen = self.messages.where(**criteria)
-        if chosen:
-            raise AssertionError(self._explain(chosen, "no message"))
-
-    def _explain(self, chosen: Messages, expected: str) -> str:
-        lines = [chosen.explain(expected)]
-        for title, failures in (
-            ("Transactions begun and not completed", self.aborted),
-            ("TLS connections that failed", self.tls_failures),
-        ):
-            if failures:
-                lines += [f"{title}: {len(failures)}", *(f"  {failure}" for failure in failures)]
-        if not self.messages and (dialogues := self.dialogues):
-            lines += [
-                f"Dialogues: {len(dialogues)}, the last one:",
-                *f"{dialogues[-1]}".splitlines()[-MAX_QUOTED_LINES:],
-            ]
-        return "\n".join(lines)
+        return "\n".join([self.messages.summary, *self._circumstances(), *format_dialogues(self.dialogues)])
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.url}, {len(self.messages)} messages>"
-
-
-def _read_directory(directory: Mapping[str, str | Sequence[str]]) -> dict[str, str | tuple[str, ...]]:
-    return {name: entry if isinstance(entry, str) else tuple(entry) for name, entry in directory.items()}

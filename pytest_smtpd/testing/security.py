@@ -42,15 +42,15 @@ class Security:
     Raises ValueError for values that make no sense.
     """
 
-    tls: Literal["starttls", "implicit"] | None
-    require_tls: bool
-    ssl_context: ssl.SSLContext | None
-    client_certificates: Literal["optional", "required"] | None
-    users: Mapping[str, str] | Users
-    require_auth: bool
-    auth_mechanisms: Iterable[str] | None
-    auth_without_tls: bool | None
-    encryption_required: str | None
+    tls: Literal["starttls", "implicit"] | None = None
+    require_tls: bool = False
+    ssl_context: ssl.SSLContext | None = None
+    client_certificates: Literal["optional", "required"] | None = None
+    users: Mapping[str, str] | Users = None
+    require_auth: bool = False
+    auth_mechanisms: Iterable[str] | None = None
+    auth_without_tls: bool | None = None
+    encryption_required: str | None = None
 
     def __post_init__(self) -> None:
         """Check, and fill in what follows from other options."""
@@ -59,10 +59,6 @@ class Security:
             raise ValueError(msg)
         if self.ssl_context is not None:
             self._check_context(self.ssl_context)
-        users: object = self.users
-        if not (users is None or callable(users) or isinstance(users, Mapping)):
-            msg = f"users is a dict of passwords by name, a function that returns the password, or None, not {users!r}"
-            raise ValueError(msg)
         if isinstance(self.users, Mapping) and not all(isinstance(value, str) for value in self.users.values()):
             msg = "users: passwords are strings, also those of mechanisms that send octets"
             raise ValueError(msg)
@@ -111,7 +107,7 @@ class Security:
         return [*starttls, *([REQUIRETLS] if self.tls else []), *([AUTH] if self.auth_mechanisms else [])]
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def security_settings(self) -> dict[str, Any]:
         """The settings of sessions that follow."""
         return {
             "users": self.users.get if isinstance(self.users, Mapping) else self.users,

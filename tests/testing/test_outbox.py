@@ -211,12 +211,13 @@ def test_failures_list_twenty_messages() -> None:
 
 
 def test_clear_forgets_all() -> None:
-    """A cleared outbox is empty, and counts how often it was cleared."""
+    """A cleared outbox is empty, and begins a generation, of the owner that is named."""
     outbox = make_outbox("one")
-    generation = outbox.generation
-    outbox.clear()
+    before = outbox.generation
+    outbox.clear("test_mail.py::test_two")
     assert outbox == []
-    assert outbox.generation == generation + 1
+    assert outbox.generation is not before
+    assert (before.owner, outbox.generation.owner) == ("", "test_mail.py::test_two")
 
 
 def test_messages_of_an_earlier_generation_are_not_added() -> None:
@@ -247,7 +248,7 @@ def test_threads_lose_no_message() -> None:
 
     def add(own: list[Message]) -> None:
         for message in own:
-            outbox.add(message, 0)
+            outbox.add(message, outbox.generation)
 
     with ThreadPoolExecutor(6) as pool:
         looking = [pool.submit(look) for _ in range(2)]

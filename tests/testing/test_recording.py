@@ -584,12 +584,8 @@ def test_failures_name_aborted_transactions(server: RecordingServer) -> None:
         hang_up(client, server)
     with pytest.raises(AssertionError) as caught:
         server.assert_received()
-    assert str(caught.value).startswith(
-        "expected exactly one message, found none\n"
-        "The server has received no message.\n"
-        "Transactions begun and not completed: 1\n"
-        "  from <ada@example.org> to <bob@example.org>\n"
-        "Dialogues: "
+    assert str(caught.value).endswith(
+        "Transactions begun and not completed: 1\n  from <ada@example.org> to <bob@example.org>"
     )
 
 
@@ -755,11 +751,3 @@ def test_a_server_and_its_dialogues_print_as_what_they_are(server: RecordingServ
     send(server)
     assert repr(server) == f"<RecordingServer {server.url}, 1 messages>"
     assert repr(server.dialogues[0]).startswith("<Dialogue with 127.0.0.1: ")
-
-
-def test_where_nothing_came_a_failure_shows_what_was_said(server: RecordingServer) -> None:
-    """When there is no message at all, a failure has the last dialogue, in which the cause may stand."""
-    with greeted(server) as client:
-        client.ask("MAIL FROM:<ada@example.org> FOO=1")
-    with pytest.raises(AssertionError, match=r"(?s)received no message.*Dialogues: 1, the last one:.*S: 555 5.5.4 "):
-        server.assert_received()

@@ -16,18 +16,6 @@ from pytest_smtpd.testing.security import Security
 
 USERS = {"ada": "secret"}
 
-DEFAULTS: dict[str, Any] = {
-    "tls": None,
-    "require_tls": False,
-    "ssl_context": None,
-    "client_certificates": None,
-    "users": None,
-    "require_auth": False,
-    "auth_mechanisms": None,
-    "auth_without_tls": None,
-    "encryption_required": None,
-}
-
 
 def lookup(name: str) -> str | None:
     """Return the password of a user, as a function given as `users` does."""
@@ -36,7 +24,7 @@ def lookup(name: str) -> str | None:
 
 def make_security(**options: Any) -> Security:
     """Return the options of a server that is given these."""
-    return Security(**{**DEFAULTS, **options})
+    return Security(**options)
 
 
 def offered(options: dict[str, Any]) -> tuple[set[str], set[str] | None]:
@@ -74,7 +62,7 @@ def test_the_defaults_offer_neither_tls_nor_auth() -> None:
     """Without options there is no TLS and no AUTH, and nothing is required."""
     security = make_security()
     assert (security.tls, security.context, security.extensions) == (None, None, [])
-    assert security.settings == {
+    assert security.security_settings == {
         "users": None,
         "require_auth": False,
         "require_tls": False,
@@ -151,7 +139,7 @@ def test_all_mechanisms_can_be_offered_at_once() -> None:
     names = [name.lower() for name in reversed(MECHANISMS)]
     security = make_security(users=USERS, auth_mechanisms=iter(names))
     assert security.auth_mechanisms == tuple(reversed(MECHANISMS))
-    assert security.settings["auth_mechanisms"] == tuple(reversed(MECHANISMS))
+    assert security.security_settings["auth_mechanisms"] == tuple(reversed(MECHANISMS))
 
 
 # What clients get.
@@ -222,13 +210,10 @@ def test_the_bundled_certificate_is_verified_by_the_context_for_clients() -> Non
 
 NONSENSE: list[tuple[dict[str, Any], str]] = [
     ({"tls": "ssl"}, r"^tls is 'starttls', 'implicit' or None, not 'ssl'"),
-    ({"tls": True}, r"^tls is .* not True"),
-    ({"users": ["ada"]}, r"^users is a dict of passwords"),
     ({"users": {"ada": b"secret"}}, r"^users: passwords are strings"),
     ({"tls": ""}, r"^tls is .* not ''"),
     ({"tls": "STARTTLS"}, r"^tls is .* not 'STARTTLS'"),
     ({"client_certificates": "always"}, r"client_certificates is None, 'optional' or 'required', not 'always'"),
-    ({"client_certificates": True}, r"client_certificates is .* not True"),
     ({"auth_mechanisms": ["DIGEST-MD5"]}, r"^auth_mechanisms: there is no DIGEST-MD5; there are .*CRAM-MD5.*PLAIN"),
     ({"auth_mechanisms": "PLAIN LOGIN"}, r"^auth_mechanisms: there is no PLAIN LOGIN"),
     ({"auth_mechanisms": [""]}, r"^auth_mechanisms: there is no "),

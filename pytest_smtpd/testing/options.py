@@ -1,0 +1,230 @@
+"""The options of a RecordingServer: their names, types and defaults, checked; and what follows from them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+from pytest_smtpd.protocol import extensions
+from pytest_smtpd.protocol.content import MAX_CONTENT_LINE
+from pytest_smtpd.protocol.directory import EXPN
+from pytest_smtpd.protocol.limits import LIMITS
+from pytest_smtpd.protocol.state import DATA_SIZE_DEFAULT, MAX_COMMAND_LINE, MAX_RECIPIENTS, Settings, check_limit
+
+from .security import Security
+
+if TYPE_CHECKING:
+    import ssl
+
+    from pytest_smtpd.protocol.sasl import Users
+
+
+class Options(TypedDict, total=False):
+    """The options by name, for type checkers; `Configuration` says what they mean."""
+
+    hostname: str
+    protocol: Literal["smtp", "lmtp"]
+    hide: Iterable[str]
+    strict: bool
+    data_size_limit: int
+    command_size_limit: int
+    line_size_limit: int
+    max_recipients: int | None
+    max_messages: int | None
+    max_commands: int
+    max_errors: int
+    max_connections: int
+    timeout: float
+    wait_timeout: float
+    proxy_protocol: bool
+    directory: Mapping[str, str | Sequence[str]] | None
+    tls: Literal["starttls", "implicit"] | None
+    require_tls: bool
+    ssl_context: ssl.SSLContext | None
+    client_certificates: Literal["optional", "required"] | None
+    users: Mapping[str, str] | Users
+    require_auth: bool
+    auth_mechanisms: Iterable[str] | None
+    auth_without_tls: bool | None
+    encryption_required: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration(Security):
+    """All options of a server with their values.
+
+    - `hostname` is what it calls itself, `protocol` what it speaks: "smtp" or "lmtp".
+    - `hide` has the keywords of extensions not to offer. `strict` refuses whatever clients must not send,
+      where it is otherwise accepted and noted in `Message.lints`.
+    - `command_size_limit` is how many octets a command line may have, CRLF included; extensions add to it.
+    - Limits, 0 for none: `data_size_limit` (octets of a message), `line_size_limit` (octets of a content line
+      with CRLF that a strict server takes), `max_recipients` (of a message), `max_messages`, `max_commands`
+      and `max_errors` (of a session), `max_connections` (at once), `timeout` (seconds that a client may be
+      silent). If they are given, `max_recipients` and `max_messages` are announced (LIMITS, RFC 9422).
+    - `wait_timeout` is for how many seconds `wait_for` and its like wait where nothing else is said.
+    - `proxy_protocol` expects HAProxy's PROXY header in front of each session.
+    - `directory` has addresses by name, or lists of them, which VRFY and EXPN then know.
+    - Those of TLS and AUTH are the options of `Security`.
+
+    Raises TypeError for a name that no option has and for a value of a wrong type, ValueError for one that
+    makes no sense.
+    """
+
+    hostname: str = "localhost"
+    protocol: Literal["smtp", "lmtp"] = "smtp"
+    hide: Iterable[str] = ()
+    strict: bool = False
+    data_size_limit: int = DATA_SIZE_DEFAULT
+    command_size_limit: int = MAX_COMMAND_LINE
+    line_size_limit: int = MAX_CONTENT_LINE
+    max_recipients: int | None = None
+    max_messages: int | None = None
+    max_commands: int = 1_000_000
+    max_errors: int = 0
+    max_connections: int = 2000
+    timeout: float = 300.0
+    wait_timeout: float = 5.0
+    proxy_protocol: bool = False
+    directory: Mapping[str, str | Sequence[str]] | None = None
+
+    def __post_init__(self) -> None:
+        """Check what `Settings` doesn't."""
+        super().__post_init__()
+        if self.protocol not in {"smtp", "lmtp"}:
+            msg = f"protocol is 'smtp' or 'lmtp', not {self.protocol!r}"
+            raise ValueError(msg)
+        for name in ("max_connections", "timeout", "wait_timeout"):
+            check_limit(name, getattr(self, name))
+
+    def make_settings(self) -> Settings:
+        """Return the settings of sessions that follow."""
+        announces_limits = self.max_recipients is not None or self.max_messages is not None
+        configured = [*self.extensions]
+        configured += [LIMITS] if announces_limits else []
+        configured += [] if self.directory is None else [EXPN]
+        return Settings(
+            hostname=self.hostname,
+            lmtp=self.protocol == "lmtp",
+            strict=self.strict,
+            data_size_limit=self.data_size_limit,
+            command_size_limit=self.command_size_limit,
+            line_size_limit=self.line_size_limit,
+            max_recipients=MAX_RECIPIENTS if self.max_recipients is None else self.max_recipients,
+            max_messages=self.max_messages or 0,
+            max_commands=self.max_commands,
+            max_errors=self.max_errors,
+            extensions=extensions.without([self.hide] if isinstance(self.hide, str) else self.hide, configured),
+            directory=None if self.directory is None else _read_directory(self.directory),
+            **self.security_settings,
+        )
+
+
+def configure(options: Mapping[str, Any]) -> Configuration:
+    """Return the configuration with these options, all others having their defaults.
+
+    Raises TypeError for a name that no option has and for a value of a wrong type, ValueError for one that
+    makes no sense; the text names the option.
+    """
+    for name, value in options.items():
+        kind = KINDS.get(name)
+        if kind is None:
+            msg = f"there is no option {name!r}: {_suggest(name)}"
+            raise TypeError(msg)
+        if not (value is None and name in _MAY_BE_NONE) and not kind.accepts(value):
+            msg = f"{name} is {kind.description}, not {value!r}"
+            raise TypeError(msg)
+    return Configuration(**options)
+
+
+def _suggest(name: str) -> str:
+    close = difflib.get_close_matches(name, KINDS, n=1)
+    return f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(KINDS))}"
+
+
+def _read_directory(directory: Mapping[str, str | Sequence[str]]) -> dict[str, str | tuple[str, ...]]:
+    return {name: entry if isinstance(entry, str) else tuple(entry) for name, entry in directory.items()}
+
+
+# What values options have.
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of value: how errors describe it, whether a value is one, and how it is read from text."""
+
+    description: str
+    accepts: Callable[[Any], bool]
+    #: Raises ValueError for a text that is none.
+    parse: Callable[[str], Any] | None = None
+
+
+def _is_directory(value: object) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(name, str) and _is_names(value[name]) for name in value)
+
+
+def _is_names(value: object) -> bool:
+    if isinstance(value, Collection):
+        return isinstance(value, str) or all(isinstance(name, str) for name in value)
+    return False
+
+
+def _is_ssl_context(value: object) -> bool:
+    import ssl
+
+    return isinstance(value, ssl.SSLContext)
+
+
+def _is_number(value: object, kinds: type | tuple[type, ...]) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool)
+
+
+_TRUTH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
+def _parse_truth(text: str) -> bool:
+    if text.lower() not in _TRUTH:
+        raise ValueError
+    return _TRUTH[text.lower()]
+
+
+_TEXT = Kind("a string", lambda value: isinstance(value, str), str)
+_TRUTH_VALUE = Kind("True or False", lambda value: isinstance(value, bool), _parse_truth)
+_COUNT = Kind("a whole number", lambda value: _is_number(value, int), int)
+_OCTETS = Kind("a number of octets", _COUNT.accepts, int)
+_SECONDS = Kind("a number of seconds", lambda value: _is_number(value, (int, float)), float)
+_NAMES = Kind("a list of strings", _is_names, str.split)
+
+#: What values the options have.
+KINDS = {
+    "hostname": _TEXT,
+    "protocol": _TEXT,
+    "hide": _NAMES,
+    "strict": _TRUTH_VALUE,
+    "data_size_limit": _OCTETS,
+    "command_size_limit": _OCTETS,
+    "line_size_limit": _OCTETS,
+    "max_recipients": _COUNT,
+    "max_messages": _COUNT,
+    "max_commands": _COUNT,
+    "max_errors": _COUNT,
+    "max_connections": _COUNT,
+    "timeout": _SECONDS,
+    "wait_timeout": _SECONDS,
+    "proxy_protocol": _TRUTH_VALUE,
+    "directory": Kind("a dict of addresses, or lists of them, by name", _is_directory),
+    "tls": _TEXT,
+    "require_tls": _TRUTH_VALUE,
+    "ssl_context": Kind("an ssl.SSLContext", _is_ssl_context),
+    "client_certificates": _TEXT,
+    "users": Kind(
+        "a dict of passwords by name, or a function that returns the password for a name",
+        lambda value: isinstance(value, Mapping) or callable(value),
+    ),
+    "require_auth": _TRUTH_VALUE,
+    "auth_mechanisms": _NAMES,
+    "auth_without_tls": _TRUTH_VALUE,
+    "encryption_required": _TEXT,
+}
+_MAY_BE_NONE = {field.name for field in fields(Configuration) if field.default is None}
