@@ -81,10 +81,11 @@ Accept: TypeAlias = "Callable[[Connection], Protocol]"
 class Loop:
     """A selector and what it watches; it lives as long as it listens.
 
-    `run` serves in the thread that calls it, until `stop_listening` was called for the last listener.
+    `run` serves in the thread that calls it, until `stop_listening` was called for the last listener. What
+    protocols and calls raise is added to `errors`; the loop goes on.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, errors: list[BaseException] | None = None) -> None:
         #: Tells the seconds by which timers go.
         self.clock = clock
         self._selector = selectors.DefaultSelector()
@@ -103,8 +104,7 @@ class Loop:
         # Held by the thread that runs the loop; only with it may anything else here be touched.
         self._running = threading.RLock()
         self._runner = 0
-        #: What protocols and calls have raised; the loop goes on.
-        self.errors: list[Exception] = []
+        self.errors: list[BaseException] = [] if errors is None else errors
 
     # From any thread.
 

@@ -97,12 +97,9 @@ class Service:
 
     def take_errors(self) -> list[BaseException]:
         """Return what hooks have raised, and forget it: whoever asks sees to it that it is noticed."""
-        errors: list[BaseException] = []
-        for source in (self.errors, self._loop.errors if self._loop else []):
-            taken = source[:]
-            del source[: len(taken)]  # and nothing that comes meanwhile
-            errors += taken
-        return errors
+        taken = self.errors[:]
+        del self.errors[: len(taken)]  # and nothing that comes meanwhile
+        return taken
 
     # Beginning.
 
@@ -164,7 +161,7 @@ class Service:
     def _open_loop(self, *, threaded: bool) -> Loop:
         if self.socket.fileno() < 0:
             self._listen(self._bound_address)
-        loop = Loop(self.clock)
+        loop = Loop(self.clock, self.errors)
         self._attach(loop)
         self._map.pop(self.socket.fileno(), None)
         if threaded:
@@ -227,6 +224,10 @@ class Service:
     def stop(self) -> None:
         """Close the server, and raise what hooks have raised: the exception, or a group of several."""
         self.close()
+        self.raise_errors()
+
+    def raise_errors(self) -> None:
+        """Raise what hooks have raised, and forget it: the exception, or a group of several."""
         errors = self.take_errors()
         if len(errors) == 1:
             raise errors[0]
@@ -269,8 +270,9 @@ class Service:
             loop.call(partial(channel.end, _SHUTTING_DOWN))  # at once; what it raises is kept
         loop.stop_listening(self.socket)
         with self._changing:
-            self.errors += loop.errors
-            loop.errors.clear()
+            if loop.errors is not self.errors:  # the loop of `smtpd.loop` may serve others as well
+                self.errors += loop.errors
+                loop.errors.clear()
             self._loop = None
             self._ended.set()
 

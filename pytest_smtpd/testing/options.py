@@ -128,19 +128,41 @@ def configure(options: Mapping[str, Any]) -> Configuration:
     makes no sense; the text names the option.
     """
     for name, value in options.items():
-        kind = KINDS.get(name)
-        if kind is None:
-            msg = f"there is no option {name!r}: {_suggest(name)}"
-            raise TypeError(msg)
-        if not (value is None and name in _MAY_BE_NONE) and not kind.accepts(value):
-            msg = f"{name} is {kind.description}, not {value!r}"
-            raise TypeError(msg)
+        _check_kind(name, value, KINDS)
     return Configuration(**options)
 
 
-def _suggest(name: str) -> str:
-    close = difflib.get_close_matches(name, KINDS, n=1)
-    return f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(KINDS))}"
+def check_options(options: object) -> None:
+    """Raise TypeError or ValueError as `RecordingServer` would; `host` and `port` may be among the options."""
+    if not isinstance(options, Mapping):
+        msg = f"options are a dict, not {options!r}"
+        raise TypeError(msg)
+    kinds = KINDS | ADDRESS_KINDS
+    for name, value in options.items():
+        _check_kind(name, value, kinds)
+    configure({name: value for name, value in options.items() if name not in ADDRESS_KINDS}).make_settings()
+
+
+def parse_option(name: str, text: str) -> Any:
+    """Read the value of an option from a text; raises ValueError, which names the option, where it is none."""
+    kind = (KINDS | ADDRESS_KINDS)[name]
+    try:
+        return kind.parse(text)
+    except ValueError:
+        msg = f"{name} is {kind.description}, not {text!r}"
+        raise ValueError(msg) from None
+
+
+def _check_kind(name: str, value: object, kinds: Mapping[str, Kind]) -> None:
+    kind = kinds.get(name)
+    if kind is None:
+        close = difflib.get_close_matches(str(name), kinds, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(kinds))}"
+        msg = f"there is no option {name!r}: {hint}"
+        raise TypeError(msg)
+    if not (value is None and name in _MAY_BE_NONE) and not kind.accepts(value):
+        msg = f"{name} is {kind.description}, not {value!r}"
+        raise TypeError(msg)
 
 
 def _read_directory(directory: Mapping[str, str | Sequence[str]]) -> dict[str, str | tuple[str, ...]]:
@@ -157,7 +179,7 @@ class Kind:
     description: str
     accepts: Callable[[Any], bool]
     #: Raises ValueError for a text that is none.
-    parse: Callable[[str], Any] | None = None
+    parse: Callable[[str], Any] = str
 
 
 def _is_directory(value: object) -> bool:
@@ -180,28 +202,19 @@ def _is_number(value: object, kinds: type | tuple[type, ...]) -> bool:
     return isinstance(value, kinds) and not isinstance(value, bool)
 
 
-_TRUTH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
-
-
-def _parse_truth(text: str) -> bool:
-    if text.lower() not in _TRUTH:
-        raise ValueError
-    return _TRUTH[text.lower()]
-
-
-_TEXT = Kind("a string", lambda value: isinstance(value, str), str)
-_TRUTH_VALUE = Kind("True or False", lambda value: isinstance(value, bool), _parse_truth)
+_TEXT = Kind("a string", lambda value: isinstance(value, str))
+_TRUTH = Kind("True or False", lambda value: isinstance(value, bool))
 _COUNT = Kind("a whole number", lambda value: _is_number(value, int), int)
 _OCTETS = Kind("a number of octets", _COUNT.accepts, int)
 _SECONDS = Kind("a number of seconds", lambda value: _is_number(value, (int, float)), float)
-_NAMES = Kind("a list of strings", _is_names, str.split)
+_NAMES = Kind("a list of strings", _is_names)
 
 #: What values the options have.
 KINDS = {
     "hostname": _TEXT,
     "protocol": _TEXT,
     "hide": _NAMES,
-    "strict": _TRUTH_VALUE,
+    "strict": _TRUTH,
     "data_size_limit": _OCTETS,
     "command_size_limit": _OCTETS,
     "line_size_limit": _OCTETS,
@@ -212,19 +225,21 @@ KINDS = {
     "max_connections": _COUNT,
     "timeout": _SECONDS,
     "wait_timeout": _SECONDS,
-    "proxy_protocol": _TRUTH_VALUE,
+    "proxy_protocol": _TRUTH,
     "directory": Kind("a dict of addresses, or lists of them, by name", _is_directory),
     "tls": _TEXT,
-    "require_tls": _TRUTH_VALUE,
+    "require_tls": _TRUTH,
     "ssl_context": Kind("an ssl.SSLContext", _is_ssl_context),
     "client_certificates": _TEXT,
     "users": Kind(
         "a dict of passwords by name, or a function that returns the password for a name",
         lambda value: isinstance(value, Mapping) or callable(value),
     ),
-    "require_auth": _TRUTH_VALUE,
+    "require_auth": _TRUTH,
     "auth_mechanisms": _NAMES,
-    "auth_without_tls": _TRUTH_VALUE,
+    "auth_without_tls": _TRUTH,
     "encryption_required": _TEXT,
 }
+#: Where a server listens.
+ADDRESS_KINDS = {"host": _TEXT, "port": _COUNT}
 _MAY_BE_NONE = {field.name for field in fields(Configuration) if field.default is None}

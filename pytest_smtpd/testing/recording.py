@@ -19,7 +19,7 @@ from pytest_smtpd.smtpd.server import SMTPServer
 from .access import Access
 from .assertions import Assertions
 from .dialogue import Dialogue
-from .explanation import Incidents, format_dialogues, format_envelope, format_peer, list_section
+from .explanation import Incidents, format_dialogues, format_envelope, format_errors, format_peer, list_section
 from .message import Message
 from .options import Configuration, configure
 from .outbox import Generation, Outbox
@@ -327,12 +327,24 @@ class RecordingServer(Access, Assertions, SMTPServer):
         clients = [format_peer(channel.peer) for channel in list(self._channels)]
         return "\n".join(["expected no client to be connected", *list_section("Clients connected", clients)])
 
+    @property
+    def is_used(self) -> bool:
+        """Whether anything has happened since the server was made or cleared."""
+        return bool(self.messages or self._dialogues or self.tls_failures or self.errors)
+
     def report(self) -> str:
         """Return what happened since the server was made or cleared, for a test that has failed.
 
         It has the messages, what did not become one, and what was said, with passwords masked.
         """
-        return "\n".join([self.messages.summary, *self._circumstances(), *format_dialogues(self.dialogues)])
+        return "\n".join(
+            [
+                self.messages.summary,
+                *self._circumstances(),
+                *format_errors(self.errors),
+                *format_dialogues(self.dialogues),
+            ]
+        )
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.url}, {len(self.messages)} messages>"
