@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 #: How many octets of a line that is none a dialogue shows.
 MAX_QUOTED = 512
 
+#: How many lines are remembered as they were read: clients under test send the same few over and over.
+REMEMBERED = 128
+
 # The texts of all replies are those of the classic smtpd, against which many suites were written.
 OK = Reply(250, "OK", "2.0.0")
 SEND_HELO_FIRST = Reply(503, "Error: send HELO first", "5.5.1")
@@ -121,8 +124,11 @@ class Command(Event):
     def __init__(self, verb: str, argument: str) -> None:
         self.stage = self.verb = verb
         self.argument = argument
-        # Also where there is no AUTH, or a space is missing.
-        self.secret = verb.startswith("AUTH") and (verb != "AUTH" or " " in argument)
+
+    @property
+    def secret(self) -> bool:  # type: ignore[override]  # asked when a dialogue is looked at
+        """Whether it reveals a password: also where there is no AUTH, or a space is missing."""
+        return self.verb.startswith("AUTH") and (self.verb != "AUTH" or " " in self.argument)
 
     @property
     def said(self) -> str:

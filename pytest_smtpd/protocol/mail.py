@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from . import grammar
 from .content import Chunk, ContentStore, MailData, content_lints
-from .events import OK, SEND_HELO_FIRST, Command, Event, Refusal
+from .events import OK, REMEMBERED, SEND_HELO_FIRST, Command, Event, Refusal
 from .grammar import Path
 from .lints import Lint
 from .replies import SERVICE_NOT_AVAILABLE, Reply
@@ -38,6 +39,10 @@ _STRICT_CONTENT = {
 }
 
 
+_parse_path_argument = functools.lru_cache(REMEMBERED)(grammar.parse_path_argument)
+_parse_parameters = functools.lru_cache(REMEMBERED)(grammar.parse_parameters)
+
+
 class _PathCommand(Command):
     """What MAIL and RCPT have in common: a path and parameters."""
 
@@ -57,9 +62,9 @@ class _PathCommand(Command):
     def __init__(self, verb: str, argument: str) -> None:
         super().__init__(verb, argument)
         try:
-            self.path, rest = grammar.parse_path_argument(self.keyword, argument)
+            self.path, rest = _parse_path_argument(self.keyword, argument)
             if rest:
-                self.parameters = grammar.parse_parameters(rest)
+                self.parameters = _parse_parameters(rest)
         except grammar.PathError:
             self._flaw = self.bad_address
         except grammar.GrammarError:

@@ -9,8 +9,9 @@ from typing import Self
 #: RFC 5321 4.5.3.1.5: a reply line, code and CRLF included, has 512 octets at most.
 MAX_REPLY_LINE = 512
 
-#: From this code on replies are negative: 4yz transiently, 5yz permanently (RFC 5321 4.2.1).
-NEGATIVE = 400
+#: From this code on replies ask for more, and from that one on they are negative: 4yz transiently, 5yz permanently
+#: (RFC 5321 4.2.1).
+INTERMEDIATE, NEGATIVE = 300, 400
 
 #: The code that closes the connection, whatever it answers (RFC 5321 3.8).
 SERVICE_NOT_AVAILABLE = 421
@@ -38,11 +39,17 @@ class Reply:
     text: str = ""
     enhanced: str = ""
     utf8: bool = False
+    #: Whether it is a positive completion reply, 2yz (RFC 5321 4.2.1).
+    is_positive: bool = field(init=False, repr=False, compare=False)
+    #: Whether it is a positive intermediate reply, 3yz: the server waits for more.
+    is_intermediate: bool = field(init=False, repr=False, compare=False)
+    #: Whether it is a transient or permanent negative reply, 4yz or 5yz.
+    is_negative: bool = field(init=False, repr=False, compare=False)
     _plain: bytes = field(init=False, repr=False, compare=False)
     _with_enhanced: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Format once: the same few replies are sent over and over."""
+        """Derive and format once: the same few replies are sent over and over."""
         if not 200 <= self.code <= 599:  # noqa: PLR2004
             msg = f"an SMTP reply code is from 200 to 599, not {self.code}"
             raise ValueError(msg)
@@ -55,8 +62,12 @@ class Reply:
         # A challenge is one line, which may be longer than others (RFC 4954 4).
         width = MAX_CHALLENGE if self.code == CHALLENGE else _MAX_TEXT
         lines = _fold(self.text, width, utf8=self.utf8)
-        object.__setattr__(self, "_plain", _format(self.code, lines))
-        object.__setattr__(self, "_with_enhanced", _format(self.code, self._preface(lines)))
+        derive = object.__setattr__
+        derive(self, "is_positive", self.code < INTERMEDIATE)
+        derive(self, "is_intermediate", INTERMEDIATE <= self.code < NEGATIVE)
+        derive(self, "is_negative", self.code >= NEGATIVE)
+        derive(self, "_plain", _format(self.code, lines))
+        derive(self, "_with_enhanced", _format(self.code, self._preface(lines)))
 
     def _preface(self, lines: list[str]) -> list[str]:
         """Put the enhanced status code before each line that has none of its own (RFC 2034 4)."""
@@ -79,21 +90,6 @@ class Reply:
             msg = f"{text!r} is no SMTP reply: it must look like '550 No such user' (RFC 5321 4.2)"
             raise ValueError(msg)
         return cls(int(codes.pop()), "\n".join(match[3] or "" for match in well_formed))
-
-    @property
-    def is_positive(self) -> bool:
-        """Whether it is a positive completion reply, 2yz (RFC 5321 4.2.1)."""
-        return self.code < 300  # noqa: PLR2004
-
-    @property
-    def is_intermediate(self) -> bool:
-        """Whether it is a positive intermediate reply, 3yz: the server waits for more."""
-        return 300 <= self.code < 400  # noqa: PLR2004
-
-    @property
-    def is_negative(self) -> bool:
-        """Whether it is a transient or permanent negative reply, 4yz or 5yz."""
-        return self.code >= NEGATIVE
 
     def to_bytes(self, *, enhanced: bool = False) -> bytes:
         """Return the octets on the wire; with `enhanced`, each line of a 2yz, 4yz or 5yz has a status code."""

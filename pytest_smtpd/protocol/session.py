@@ -12,12 +12,13 @@ the one before.
 
 from __future__ import annotations
 
+import functools
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Literal
 
 from .auth import AuthResponse
 from .commands import commands_for
-from .events import BadLine, Command, Connect, Event, Refusal, Unrecognized
+from .events import REMEMBERED, BadLine, Command, Connect, Event, Refusal, Unrecognized
 from .grammar import ControlCharacterError, GrammarError, parse_command
 from .guards import guard
 from .lints import Lint
@@ -43,6 +44,11 @@ NO_CONTROL_CHARACTERS = Reply(501, "Error: no control characters are allowed", "
 NOT_SYNCHRONIZED = Reply(554, "Error: SMTP protocol synchronization", "5.5.0")
 
 
+@functools.lru_cache(REMEMBERED)
+def _split(line: bytes, encoding: str) -> tuple[str, str]:
+    return parse_command(line.decode(encoding))
+
+
 class Session:
     """One client's session (RFC 5321 3): the state machine. It never raises on input; it answers."""
 
@@ -51,6 +57,7 @@ class Session:
         "_discarding",
         "_enhanced",
         "_input",
+        "_line_end",
         "_output",
         "_pending",
         "_position",
@@ -69,6 +76,8 @@ class Session:
         self._receiving: tuple[Receiver, Event] | None = None
         self._enhanced = "ENHANCEDSTATUSCODES" in settings.keywords
         self._strict = settings.strict
+        # RFC 5321 2.3.8: only CRLF ends a line. Postfix, Exim and many others take LF for it, and so do we.
+        self._line_end = b"\r\n" if settings.strict else b"\n"
         self._commands = commands_for(settings)
 
     # What the driver does.
@@ -110,8 +119,7 @@ class Session:
             raise RuntimeError(msg)
         self._pending = None
         state = self.state
-        negative = reply.is_negative
-        if negative:
+        if reply.is_negative:
             state.count_error()
         self._output.append(reply.to_bytes(enhanced=self._enhanced and event.enhanced))
         event.take(state, reply)
@@ -121,7 +129,7 @@ class Session:
         if state.starting_tls:
             # And so may what was pipelined behind STARTTLS.
             self._input, self._position, self._discarding = b"", 0, False
-        if reply.code == SERVICE_NOT_AVAILABLE or (event.refused_for_haste and negative):
+        if reply.code == SERVICE_NOT_AVAILABLE or (event.refused_for_haste and reply.is_negative):
             state.closing = True
         if event.lints:
             state.note(event.lints)
@@ -213,21 +221,19 @@ class Session:
         return self._ask(question)
 
     def _next_command(self) -> Event | Literal[_NeedData.NEED_DATA]:
-        # RFC 5321 2.3.8: only CRLF ends a line. Postfix, Exim and many others take LF for it, and so do we.
-        line_end = b"\r\n" if self._strict else b"\n"
         start = self._position
-        end = self._input.find(line_end, start)
+        end = self._input.find(self._line_end, start)
         if end < 0:
             self._keep_unfinished_line()
             return NEED_DATA
-        self._position = end + len(line_end)
-        discarded, self._discarding = self._discarding, False
+        self._position = end + len(self._line_end)
         line = self._input[start:end]
-        bare = not self._strict and not line.endswith(b"\r")
+        bare = False
         if not self._strict:
+            bare = not line.endswith(b"\r")
             line = line.removesuffix(b"\r")
         self.state.count_command()
-        event = self._read_event(line, discarded=discarded)
+        event = self._read_event(line)
         if bare:
             event.note(Lint.BARE_LF_COMMAND)
         if event.receiving is not None:
@@ -235,7 +241,8 @@ class Session:
             return self._receive(*self._receiving)
         return self._ask(event)
 
-    def _read_event(self, line: bytes, *, discarded: bool) -> Event:
+    def _read_event(self, line: bytes) -> Event:
+        discarded, self._discarding = self._discarding, False
         if self.state.exchange is not None:
             return AuthResponse(*self.state.exchange, None if discarded else line)
         if discarded:
@@ -257,7 +264,7 @@ class Session:
             # Before it is read: had it come octet by octet, no more of it would be known either.
             return BadLine(LINE_TOO_LONG, line)
         try:
-            verb, argument = parse_command(line.decode("utf-8" if settings.utf8_commands else "ascii"))
+            verb, argument = _split(line, "utf-8" if settings.utf8_commands else "ascii")
         except UnicodeDecodeError:
             return BadLine(INVALID_CHARACTER, line)
         except ControlCharacterError:

@@ -212,9 +212,12 @@ class State:
     commands: int = 0
     errors: int = 0
     messages: int = 0
+    #: Behind how many commands there are too many; -1: never.
+    _last_command: int = field(init=False)
 
     def __post_init__(self) -> None:
         """Put up the guards that stand from the start."""
+        self._last_command = self.settings.max_commands or -1
         self.guarded = self.settings.require_tls or self.settings.require_auth
 
     @property
@@ -230,7 +233,7 @@ class State:
     def count_command(self) -> None:
         """Count a command."""
         self.commands += 1
-        if self.has_too_many_commands:
+        if self.commands == self._last_command + 1:
             self.guarded = True
 
     def count_error(self) -> None:
