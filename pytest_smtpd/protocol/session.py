@@ -95,14 +95,17 @@ class Session:
                 self._pending.refused_for_haste = True
         if self.state.starting_tls:
             return  # what comes in the clear by now may be an attacker's (CVE-2011-0411)
-        self._input = self._input[self._position :] + data if self._input else data
+        left = self._position < len(self._input)
+        self._input = self._input[self._position :] + data if left else data
         self._position = 0
 
     def next_event(self) -> Event | Literal[_NeedData.NEED_DATA]:
         """Return the next question, or NEED_DATA; also NEED_DATA while a question waits for its answer."""
         if self._pending is not None or self.state.closing or self.state.starting_tls:
             return NEED_DATA
-        return self._next_command() if self._receiving is None else self._receive(*self._receiving)
+        if self._receiving is not None:
+            return self._receive(*self._receiving)
+        return self._next_command() if self._position < len(self._input) else NEED_DATA
 
     def ask(self, verb: str, argument: str) -> Event:
         """Ask this instead of what is waiting for an answer; return the event with its answer."""
