@@ -235,6 +235,7 @@ class RecordingServer(Access, SMTPServer):
             directory=None if directory is None else _read_directory(directory),
             **security.settings,
         )
+        self._security = security
         self.max_connections = max_connections
         self.timeout = timeout
         self.proxy_protocol = proxy_protocol
