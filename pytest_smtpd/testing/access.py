@@ -8,6 +8,7 @@ from urllib.parse import quote
 if TYPE_CHECKING:
     import smtplib
     import ssl
+    from contextlib import AbstractContextManager
 
     from pytest_smtpd.network.connection import Address
     from pytest_smtpd.protocol.state import Settings
@@ -134,6 +135,26 @@ class Access:
             local_hostname=local_hostname,
             timeout=timeout,
         )
+
+    def redirect(self, host: str, port: int | None = None) -> AbstractContextManager[None]:
+        """Have connections of this process to a hard-coded host come to this server, for the time of a `with`.
+
+        `host` is a name or an IP address, compared without case; `port` is the only port, None: any.
+        What goes through Python's `socket` is redirected: smtplib, asyncio, trio and nearly all else in Python, in
+        all threads; other processes are not, nor uvloop, nor the asyncio of Windows, which have sockets of their
+        own. Names are not looked up. Connections to any other host or port are left alone.
+
+        Of several redirects that fit, the last one that was entered counts. The client still thinks that it
+        speaks with `host`: where it verifies TLS, it refuses a certificate for localhost.
+
+        Raises ValueError for what is no host or port, and for a server on a Unix socket.
+        """
+        from .redirect import redirected
+
+        if self._is_path:
+            msg = f"redirect() needs a server with an IP address, and this one is on the Unix socket {self.host}"
+            raise ValueError(msg)
+        return redirected(host, port, (self._client_host, self.port))
 
     @property
     def _is_path(self) -> bool:
