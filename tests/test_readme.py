@@ -6,14 +6,12 @@ import ast
 import inspect
 import re
 import smtplib
-from pathlib import Path
 
 import pytest
+from readme import BLOCKS, README
 
 from pytest_smtpd import RecordingServer
 
-README = Path(__file__).parents[1] / "README.md"
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README.read_text("utf-8"), re.MULTILINE | re.DOTALL)
 TEXT = [code for language, code in BLOCKS if language == "text"]
 PYTHON = [code for language, code in BLOCKS if language == "python"]
 
