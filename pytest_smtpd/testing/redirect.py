@@ -190,16 +190,14 @@ class _Patch:
 
         @functools.wraps(original)
         def replaced(*args: Any, **kwargs: Any) -> Any:
-            # Whoever has kept it for longer than the redirects last has the original.
-            return replacement(original, *args, **kwargs) if self._active else original(*args, **kwargs)
+            # Who keeps this for longer than there are redirects has the original in effect.
+            return replacement(original, *args, **kwargs)
 
-        self._active = True
         self._replaced = replaced
         setattr(owner, name, replaced)
 
     def undo(self) -> bool:
         """Restore the original, and return True; False when something else stands in its place."""
-        self._active = False
         if vars(self._owner).get(self.name) is not self._replaced:
             return False
         if self._inherited:
