@@ -107,8 +107,10 @@ class Redirects:
                 raise RuntimeError(msg)
 
     def _patch(self) -> list[_Patch]:
-        # A plugin may have put a subclass in the place of the class from which all sockets descend.
-        sockets = next(cls for cls in socket.socket.__mro__ if socket.SocketType in cls.__bases__)
+        # The class from which all sockets descend: a plugin may have put a subclass in its place; or gevent, a
+        # class that is none.
+        descent = socket.socket.__mro__
+        sockets = next((cls for cls in descent if socket.SocketType in cls.__bases__), socket.socket)
         return [
             _Patch(sockets, "connect", self._connect),
             _Patch(sockets, "connect_ex", self._connect),

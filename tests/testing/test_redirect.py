@@ -477,6 +477,36 @@ def test_replacements_from_before_are_kept(server: RecordingServer, monkeypatch:
     assert vars(socket.socket.__base__)["connect"] is watch
 
 
+def test_other_classes_of_sockets_are_replaced_as_well(
+    server: RecordingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A class that is no subclass of socket's, as gevent has one, connects to the server, too."""
+    original = socket.socket
+
+    class Wrapped:
+        """A socket that has one instead of being one."""
+
+        family, type = socket.AF_INET, socket.SOCK_STREAM
+
+        def __init__(self) -> None:
+            self.sock = original()
+
+        def connect(self, address: Any) -> None:
+            """Connect."""
+            self.sock.connect(address)
+
+        def connect_ex(self, address: Any) -> int:
+            """Connect, return the error number."""
+            return self.sock.connect_ex(address)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "socket", Wrapped)
+        with server.redirect(HOST, 25):
+            wrapped = Wrapped()
+            wrapped.connect((HOST, 25))
+    assert read_greeting(wrapped.sock) == "redirected.example"
+
+
 def test_other_threads_may_enter_and_leave(server: RecordingServer, other: RecordingServer) -> None:
     """Redirects that come and go in many threads do not disturb each other, and leave nothing behind."""
     failures: list[str] = []
