@@ -234,9 +234,9 @@ class Service:
     def down(self) -> Iterator[None]:
         """Refuse connections for the time of a `with`, then listen on the same port again, which is kept meanwhile.
 
-        Sessions that are open are ended with 421. A Unix socket's path vanishes. Who calls `start` in the block
-        ends the break early; after a `stop` in it the server stays as it is. Raises RuntimeError where the server
-        does not serve in a thread of its own, is down already, and in a hook.
+        Sessions that are open are ended with 421. A Unix socket's path vanishes, and on Windows the port is free.
+        Who calls `start` in the block ends the break early; after a `stop` in it the server stays as it is. Raises
+        RuntimeError where the server does not serve in a thread of its own, is down already, and in a hook.
         """
         self._go_down()
         try:
