@@ -197,6 +197,7 @@ class RecordingServer(Access, Assertions, SMTPServer):
         return configure({**options, "users": self._guard_users(users)} if callable(users) else options)
 
     def _apply(self, configuration: Configuration) -> None:
+        self._security = configuration
         self.settings = configuration.make_settings()
         self.data_size_limit = configuration.data_size_limit
         self.max_connections = configuration.max_connections
@@ -347,4 +348,4 @@ class RecordingServer(Access, Assertions, SMTPServer):
         )
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.url}, {len(self.messages)} messages>"
+        return f"<{type(self).__name__} on {format_peer(self.address)}, {len(self.messages)} messages>"
