@@ -39,12 +39,12 @@ def describe_difference(expected: str, found: str) -> list[str]:
     """
     if expected == found:
         return []
-    if max(len(expected), len(found)) <= _SHORT_TEXT and "\n" not in (expected + found).rstrip("\n"):
+    one_line = all("\n" not in text.rstrip("\n") for text in (expected, found))
+    if one_line and max(len(expected), len(found)) <= _SHORT_TEXT:
         return [f"expected {show(expected, _SHORT_TEXT)}, got {show(found, _SHORT_TEXT)}"]
     place = _first_difference(expected, found)
     start = expected.rfind("\n", 0, place) + 1
     column = place - start
-    one_line = "\n" not in expected.rstrip("\n") and "\n" not in found.rstrip("\n")
     if one_line or column > _LINE_SHOWN - _BEFORE:
         number = expected.count("\n", 0, place) + 1
         there = [_excerpt(text, start, place) for text in (expected, found)]

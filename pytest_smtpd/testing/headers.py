@@ -5,6 +5,7 @@ All of it in time in proportion to the header: `email` takes minutes for an addr
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -58,7 +59,7 @@ class Headers(Mapping[str, str]):
 
 
 # RFC 5322 3.4: what an address list is made of. A comment's brackets come one by one, as they can be nested.
-_ADDRESS_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"?|[()]|\\.|<[^<>]*+>?|[,;:]|[^"()\\<,;:]++|\\', re.DOTALL)
+_ADDRESS_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"?|[()]|\\.|<[^<>]*+>|[<,;:]|[^"()\\<,;:]++|\\', re.DOTALL)
 
 
 def parse_addresses(raw: str) -> list[str]:
@@ -70,22 +71,21 @@ def parse_addresses(raw: str) -> list[str]:
     words: list[str] = []
     route = ""
     depth = 0
-    # The comma at the end ends the last address, too.
-    for match in _ADDRESS_TOKEN.finditer(restore_octets(raw) + ","):
-        part = match[0]
+    tokens = (match[0] for match in _ADDRESS_TOKEN.finditer(restore_octets(raw)))
+    for part in itertools.chain(tokens, [""]):
         if part in {"(", ")"}:
             depth = max(0, depth + (1 if part == "(" else -1))
-        elif depth:
+        elif depth and part:
             continue
-        elif part in {",", ";"}:
-            addresses.append(route or "".join("".join(words).split()))
+        elif part in {",", ";", ""}:
+            addresses.append(route or "".join(words))
             words, route = [], ""
-        elif part == ":":
-            words = []  # the name of a group
+        elif part in {":", "<"}:
+            words = []  # the name of a group, or of whom an unfinished address belongs to
         elif part.startswith("<"):
-            route = part.strip("<>").rpartition(":")[2].strip() or route
+            route = part[1:-1].rpartition(":")[2].strip() or route
         else:
-            words.append(part)
+            words.append(part if part.startswith('"') else "".join(part.split()))
     return [address for address in addresses if address]
 
 
@@ -114,8 +114,7 @@ def parse_parameters(raw: str) -> dict[str, str]:
     """Return the decoded parameters of a MIME header by name in lower case (RFC 2045 5.1, RFC 2231)."""
     sections: dict[str, dict[int, tuple[bool, str]]] = {}
     for match in _PARAMETER.finditer(restore_octets(raw)):
-        section = _SECTION.fullmatch(match[1].lower())
-        if section:
+        if section := _SECTION.fullmatch(match[1].lower()):
             number = -1 if section[2] is None else int(section[2])
             found = sections.setdefault(section[1], {})
             found.setdefault(number, (bool(section[3]), _unquote(match[2])))

@@ -24,6 +24,7 @@ _REFERENCE = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0
 #: `html.unescape` raises for numbers that are too large.
 _HUGE_REFERENCE = re.compile(r"&#(?:[0-9]{8,}+|[xX][0-9A-Fa-f]{7,}+);?")
 _SPACE = re.compile(r"[ \t\n\r\f]+")
+_BLANK_LINES = re.compile(r"\n{3,}")
 
 #: What contains text that is no markup, and that nobody sees; with what ends it.
 _RAW_TEXT = {name: re.compile(f"</{name}", re.IGNORECASE) for name in ("script", "style", "title", "textarea")}
@@ -43,7 +44,7 @@ class _Tag:
 
 
 def read_html(source: str) -> tuple[str, list[tuple[str, str]]]:
-    """Return the text that an HTML document shows, line by line, and its links, each with the text that it shows."""
+    """Return the text that an HTML document shows, blocks parted by empty lines, and its links, each with the text that it shows."""
     pieces: list[str] = []
     links: list[tuple[str, str]] = []
     opened: tuple[str, int] | None = None  # the anchor that is open, and at which piece it began
@@ -56,8 +57,8 @@ def read_html(source: str) -> tuple[str, list[tuple[str, str]]]:
         if isinstance(token, str):
             pieces.append(_SPACE.sub(" ", html.unescape(_HUGE_REFERENCE.sub("\N{REPLACEMENT CHARACTER}", token))))
             continue
-        if token.name.removeprefix("/") not in _INLINE:
-            pieces.append("\n")
+        name = token.name.removeprefix("/")
+        pieces.append("" if name in _INLINE else "\n" if name == "br" else "\n\n")
         if token.name in {"a", "/a"}:
             close_anchor()
             opened = None
@@ -67,8 +68,8 @@ def read_html(source: str) -> tuple[str, list[tuple[str, str]]]:
         elif address:
             links.append((address, token.attributes.get("alt") or token.attributes.get("value", "")))
     close_anchor()
-    lines = (line.strip() for line in "".join(pieces).split("\n"))
-    return "\n".join(line for line in lines if line), links
+    text = "\n".join(line.strip() for line in "".join(pieces).split("\n"))
+    return _BLANK_LINES.sub("\n\n", text).strip("\n"), links
 
 
 def _tokens(source: str) -> Iterator[str | _Tag]:
