@@ -121,6 +121,7 @@ def test_tokens_are_read(raw: str, token: str) -> None:
         pytest.param("a/b; name*=plain", {"name": "plain"}, id="RFC 2231 without a charset"),
         pytest.param("a/b; name*1=b; name*0=a; name*10=c", {"name": "abc"}, id="sections"),
         pytest.param("a/b; n*0*=latin1''%E9; n*1=%E9; n*2*=%E9", {"n": "é%E9é"}, id="encoded sections"),
+        pytest.param("a/b; n*0=a%41; n*1*=%41", {"n": "a%41A"}, id="only the second one encoded"),
         pytest.param("a/b; n*=utf-8''x; n=y; n*0=z", {"n": "z"}, id="sections before others"),
         pytest.param("a/b; n=y; n*=utf-8''x", {"n": "y"}, id="the first spelling"),
         pytest.param("a/b; n*9999999=x; *=y; n**=z", {}, id="no sections"),
