@@ -44,32 +44,52 @@ class _Tag:
 
 
 def read_html(source: str) -> tuple[str, list[tuple[str, str]]]:
-    """Return the text that an HTML document shows, blocks parted by empty lines, and its links, each with the text that it shows."""
-    pieces: list[str] = []
-    links: list[tuple[str, str]] = []
-    opened: tuple[str, int] | None = None  # the anchor that is open, and at which piece it began
-
-    def close_anchor() -> None:
-        if opened is not None:
-            links.append((opened[0], " ".join("".join(pieces[opened[1] :]).split())))
-
+    """Return the text that an HTML document shows, blocks parted by empty lines, and its links with their texts."""
+    page = _Page()
     for token in _tokens(source):
         if isinstance(token, str):
-            pieces.append(_SPACE.sub(" ", html.unescape(_HUGE_REFERENCE.sub("\N{REPLACEMENT CHARACTER}", token))))
-            continue
-        name = token.name.removeprefix("/")
-        pieces.append("" if name in _INLINE else "\n" if name == "br" else "\n\n")
-        if token.name in {"a", "/a"}:
-            close_anchor()
-            opened = None
-        address = token.attributes.get(_ADDRESS.get(token.name, ""), "")
-        if address and token.name == "a":
-            opened = (address, len(pieces))
+            page.add_text(token)
+        else:
+            page.add_tag(token)
+    page.close_anchor()
+    lines = "\n".join(line.strip() for line in "".join(page.pieces).split("\n"))
+    return _BLANK_LINES.sub("\n\n", lines).strip("\n"), page.links
+
+
+class _Page:
+    """What a document shows, as far as it was read."""
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+        #: Addresses, each with the text that is shown for it.
+        self.links: list[tuple[str, str]] = []
+        #: The address of the anchor that is open, and at which piece it began.
+        self._anchor: tuple[str, int] | None = None
+
+    def add_text(self, text: str) -> None:
+        """Show a text."""
+        text = html.unescape(_HUGE_REFERENCE.sub("\N{REPLACEMENT CHARACTER}", text))
+        self.pieces.append(_SPACE.sub(" ", text))
+
+    def add_tag(self, tag: _Tag) -> None:
+        """Begin or end an element."""
+        name = tag.name.removeprefix("/")
+        if name not in _INLINE:
+            self.pieces.append("\n" if name == "br" else "\n\n")
+        if name == "a":
+            self.close_anchor()
+        address = tag.attributes.get(_ADDRESS.get(tag.name, ""), "")
+        if address and name == "a":
+            self._anchor = (address, len(self.pieces))
         elif address:
-            links.append((address, token.attributes.get("alt") or token.attributes.get("value", "")))
-    close_anchor()
-    text = "\n".join(line.strip() for line in "".join(pieces).split("\n"))
-    return _BLANK_LINES.sub("\n\n", text).strip("\n"), links
+            self.links.append((address, tag.attributes.get("alt") or tag.attributes.get("value", "")))
+
+    def close_anchor(self) -> None:
+        """End the anchor that is open, if there is one."""
+        if self._anchor is not None:
+            address, start = self._anchor
+            self.links.append((address, " ".join("".join(self.pieces[start:]).split())))
+            self._anchor = None
 
 
 def _tokens(source: str) -> Iterator[str | _Tag]:
