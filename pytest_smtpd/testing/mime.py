@@ -175,8 +175,11 @@ class Content:
         """
         content = cls(parse_email(data, _Leaf), {}, [])
         for part in _leaves(content.root):
-            # A multipart that has no parts is one that was cut off, or that has lost its boundary.
-            kind = "text/plain" if part.media_type.startswith("multipart/") else part.media_type
+            kind = part.media_type
+            if kind.startswith("multipart/"):  # and has no parts: it was cut off, or its boundary is wrong
+                if not part.octets.strip():
+                    continue
+                kind = "text/plain"
             is_body = kind in {"text/plain", "text/html"} and part.get_content_disposition() != "attachment"
             if is_body and kind not in content.bodies:
                 content.bodies[kind] = part
@@ -199,5 +202,10 @@ def _leaves(part: Part) -> Iterator[Part]:
     start = part.get_param("start", "")
     shown_by = next((p for p in parts if start and p.get("content-id") == start), parts[0]) if related else None
     for each in parts:
-        if not related or each is shown_by or each.get_content_disposition() == "attachment":
+        if not related or each is shown_by or not _can_be_shown(each):
             yield from _leaves(each)
+
+
+def _can_be_shown(part: Part) -> bool:
+    """Whether HTML can refer to a part (RFC 2392, RFC 2557): what some mailers put beside it are plain attachments."""
+    return part.get_content_disposition() != "attachment" and ("content-id" in part or "content-location" in part)

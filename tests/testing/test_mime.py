@@ -52,6 +52,13 @@ FILE = make_part("application/pdf", "PDF", 'Content-Disposition: attachment; fil
             make_multipart("alternative", TEXT, make_multipart("related", HTML, IMAGE)), "text", "html", [], id="logo"
         ),
         pytest.param(
+            make_multipart("related", HTML, make_part("image/png", "PNG"), make_part("image/gif", "GIF", "Content-Location: x")),
+            "",
+            "html",
+            ["image/png"],
+            id="nothing refers to it",
+        ),
+        pytest.param(
             make_multipart("alternative", TEXT, make_part("text/calendar", "x")), "text", "", ["text/calendar"], id="invitation"
         ),
         pytest.param(
@@ -66,6 +73,13 @@ FILE = make_part("application/pdf", "PDF", 'Content-Disposition: attachment; fil
         pytest.param(make_part("message/rfc822", "a: b"), "", "", ["message/rfc822"], id="nothing but mail"),
         pytest.param(make_part("multipart/mixed", "text"), "text", "", [], id="no boundary"),
         pytest.param(make_part("multipart/mixed; boundary=x", "text"), "text", "", [], id="no parts"),
+        pytest.param(
+            make_part("multipart/mixed; boundary=x", "--x\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n\r\ntext"),
+            "text",
+            "",
+            [],
+            id="a multipart in its own boundary",
+        ),
         pytest.param(make_part("multipart/mixed; boundary=x", "--x\r\n\r\ntext"), "text", "", [], id="cut off"),
         pytest.param(make_part('multipart/mixed; boundary="(.*+[?"', "--(.*+[?\r\n\r\na\r\n--(.*+[?--"), "a", "", [], id="boundary"),
     ],
