@@ -171,9 +171,13 @@ class Rcpt(_PathCommand):
         return TOO_MANY_RECIPIENTS if full else RCPT_OK
 
     def take(self, state: State, reply: Reply) -> None:
-        if reply.is_positive and state.transaction is not None:
+        if state.transaction is None:
+            return
+        if reply.is_positive:
             state.transaction.forward_paths.append(self.accepted_path)
             state.transaction.forward_parameters.append(self.parameters)
+        elif reply.is_negative:
+            state.transaction.reject(self.accepted_path.mailbox, reply)
 
 
 class Data(Command):
@@ -258,6 +262,9 @@ class Content(Event):
         """Note an answer that is about to be sent; return whether it completes a message to be stored."""
         if reply.is_positive:
             self.accepted += self.about
+        elif reply.is_negative:
+            for address in self.rcpttos:
+                self.transaction.reject(address, reply)
         return bool(self.accepted) and self._completes(reply)
 
     def examine(self, state: State) -> Reply:
