@@ -82,8 +82,9 @@ def test_what_comes_just_before_the_end_is_found() -> None:
     assert wait_until(never_found, is_over, threading.Event(), LONG) is None
 
 
-def never_found() -> None:
+def never_found() -> str | None:
     """Find nothing."""
+    return None
 
 
 def test_there_is_an_end_of_time() -> None:
