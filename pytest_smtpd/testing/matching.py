@@ -41,8 +41,10 @@ def has_recipients(found: Sequence[str], expected: object) -> bool:
     a tuple these in this order.
     """
     match expected:
+        case list() | tuple() if len(expected) != len(found):
+            return False
         case tuple():
-            return len(expected) == len(found) and all(map(same_mailbox, found, expected))
+            return all(map(same_mailbox, found, expected))
         case list() if all(isinstance(address, str) for address in expected):
             return Counter(map(canonical_mailbox, expected)) == Counter(map(canonical_mailbox, found))
         case list():
@@ -61,8 +63,6 @@ def _search(pattern: re.Pattern[Any], found: object) -> bool:
 
 def _match_in_any_order(found: Sequence[str], expected: Sequence[object]) -> bool:
     """Whether each expected value can have a recipient of its own, with nobody left over."""
-    if len(found) != len(expected):
-        return False
     fitting = [[index for index, address in enumerate(found) if same_mailbox(address, value)] for value in expected]
     holders: dict[int, int] = {}  # which value holds which recipient
     return all(_place(value, fitting, holders) for value in range(len(expected)))
