@@ -402,6 +402,7 @@ def test_idle_is_when_the_last_client_has_gone(server: RecordingServer) -> None:
             one.read_reply()
             result = pool.submit(server.wait_until_idle)
         assert result.result(LONG) is None
+    server.call(lambda: None)  # and all before
     assert server._idle_calls == []  # noqa: SLF001 - nobody else can see it
 
 
