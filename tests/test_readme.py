@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import inspect
 import re
 import smtplib
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pytest_smtpd import RecordingServer
+from pytest_smtpd.testing.options import Configuration
 
 README = Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README.read_text("utf-8"), re.MULTILINE | re.DOTALL)
@@ -89,4 +91,6 @@ def test_the_options_are_all_of_them() -> None:
         for name, default in zip(names.strip("`").split("`, `"), defaults.strip("`").split("`, `"), strict=True)
     }
     parameters = inspect.signature(RecordingServer).parameters.values()
-    assert documented == {parameter.name: parameter.default for parameter in parameters}
+    address = {parameter.name: parameter.default for parameter in parameters if parameter.name != "options"}
+    options = {field.name: field.default for field in dataclasses.fields(Configuration) if field.init}
+    assert documented == address | options
