@@ -332,17 +332,14 @@ async def test_several_tasks_wait(server: RecordingServer) -> None:
     async def wait(subject: str) -> None:
         found.extend(subjects(await server.wait_for_async(subject=subject)))
 
-    async with anyio.create_task_group() as tasks:
+    async with await anyio.connect_tcp(*server.address) as client, anyio.create_task_group() as tasks:
         for subject in ("one", "two", "three"):
             tasks.start_soon(wait, subject)
-        async with await anyio.connect_tcp(*server.address) as client:
-            for subject in ("three", "one", "two"):
-                await client.send(
-                    b"EHLO x\r\nMAIL FROM:<ada@example.org>\r\nRCPT TO:<bob@example.org>\r\nDATA\r\n"
-                    b"Subject: %s\r\n\r\nHi\r\n.\r\n" % subject.encode()
-                )
-            while len(found) < 3:
-                await client.receive()
+        for subject in ("three", "one", "two"):
+            await client.send(
+                b"EHLO x\r\nMAIL FROM:<ada@example.org>\r\nRCPT TO:<bob@example.org>\r\nDATA\r\n"
+                b"Subject: %s\r\n\r\nHi\r\n.\r\n" % subject.encode()
+            )
     assert sorted(found) == ["one", "three", "two"]
 
 
