@@ -17,15 +17,17 @@ if TYPE_CHECKING:
     from .protocol.replies import Reply
     from .protocol.sasl import Identity
     from .testing.dialogue import Dialogue
+    from .testing.factory import ServerFactory
     from .testing.message import Attachment, Message
     from .testing.outbox import Messages, Outbox
-    from .testing.recording import AbortedTransaction, RecordingServer, TLSFailure
+    from .testing.recording import AbortedTransaction, LateMailWarning, RecordingServer, TLSFailure
 
 __all__ = [
     "AbortedTransaction",
     "Attachment",
     "Dialogue",
     "Identity",
+    "LateMailWarning",
     "Lint",
     "Message",
     "Messages",
@@ -34,6 +36,7 @@ __all__ = [
     "RecordingServer",
     "Refusal",
     "Reply",
+    "ServerFactory",
     "TLSFailure",
     "TLSInfo",
     "smtpd",
@@ -44,6 +47,7 @@ _MODULES = {
     "Attachment": "testing.message",
     "Dialogue": "testing.dialogue",
     "Identity": "protocol.sasl",
+    "LateMailWarning": "testing.recording",
     "Lint": "protocol.lints",
     "Message": "testing.message",
     "Messages": "testing.outbox",
@@ -52,6 +56,7 @@ _MODULES = {
     "RecordingServer": "testing.recording",
     "Refusal": "protocol.events",
     "Reply": "protocol.replies",
+    "ServerFactory": "testing.factory",
     "TLSFailure": "testing.recording",
     "TLSInfo": "network.tls",
 }

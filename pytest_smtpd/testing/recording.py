@@ -266,11 +266,11 @@ class RecordingServer(Access, Assertions, SMTPServer):
     def process_message(self, *args: Any, **kwargs: Any) -> str | Reply | None:
         """Accept every message; see `SMTPServer.process_message`."""
 
-    def clear(self, owner: str = "") -> None:
+    def clear(self, owner: str | None = None) -> None:
         """Forget all messages, and those whose transaction has begun: they will not show up any more.
 
-        What comes next is for this owner, such as a test. Messages that another one's clients send late are
-        in `late`.
+        What comes next is for this owner, such as a test; for the present one if it is None. Messages that
+        another one's clients send late are in `late`.
         """
         with self._clearing:
             self.messages.clear(owner)
