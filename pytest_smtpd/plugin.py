@@ -24,9 +24,8 @@ _ITEM = pytest.StashKey[pytest.Item]()
 #: What makes servers for a test.
 _FACTORY = pytest.StashKey["ServerFactory"]()
 
-MARKER = (
-    "smtpd_server(**options): options of the smtpd_server for this test, those of RecordingServer but host and port"
-)
+#: How errors name the marker.
+_MARKER = "@pytest.mark.smtpd_server"
 
 #: What an option of the ini-file is that is not there.
 _UNSET: Final = object()
@@ -72,7 +71,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker."""
-    config.addinivalue_line("markers", MARKER)
+    text = "options of smtpd_server for this test, those of RecordingServer but host and port"
+    config.addinivalue_line("markers", f"smtpd_server(**options): {text}")
 
 
 # The fixtures.
@@ -100,7 +100,7 @@ def smtpd_server(pytestconfig: pytest.Config, smtpd_server_options: Mapping[str,
         address = f"{options.get('host', '127.0.0.1')}:{options.get('port', 0)}"
         is_worker = hasattr(pytestconfig, "workerinput")  # pytest-xdist's way to tell
         hint = "; each worker of pytest-xdist starts one: let the port be 0" if is_worker else ""
-        pytest.fail(f"smtpd_server can't listen on {address}: {error}{hint}", pytrace=False)
+        _fail(f"smtpd_server can't listen on {address}", f"{error}{hint}")
     with server:
         pytestconfig.stash[_SERVER] = server
         yield server
@@ -120,7 +120,26 @@ def make_smtpd_server(request: pytest.FixtureRequest) -> Iterator[ServerFactory]
     factory.stop()
 
 
-# Options. What is wrong with them was written elsewhere: no traceback leads there, so the text has to.
+# Options.
+
+
+def _fail(where: str, error: object) -> NoReturn:
+    """Fail the test because of what is wrong elsewhere: no traceback leads there."""
+    text = f"{where}: {error}"
+    raise pytest.fail.Exception(text, pytrace=False) from None
+
+
+def _check_marker(item: pytest.Item) -> None:
+    """Look at the options of a marker while there is no server."""
+    from pytest_smtpd.testing.options import check_options
+
+    options = _marked_options(item)
+    try:
+        check_options(options)
+    except TypeError as error:
+        _fail(_MARKER, error)
+    except ValueError:
+        pass  # they may make sense together with the server's
 
 
 def _read_ini(config: pytest.Config, names: Iterable[str]) -> dict[str, Any]:
@@ -134,7 +153,8 @@ def _read_ini(config: pytest.Config, names: Iterable[str]) -> dict[str, Any]:
             if value is not _UNSET:
                 options[name] = parse_option(name, value) if isinstance(value, str) else value
         except (TypeError, ValueError, pytest.UsageError) as error:
-            pytest.fail(f"{config.inipath or '-o'}, smtpd_server_{name}: {error}", pytrace=False)
+            text = str(error).removeprefix(f"{config.inipath}: ")
+            _fail(f"{config.inipath or '-o'}, smtpd_server_{name}", text)
     return options
 
 
@@ -154,7 +174,7 @@ def _session_options(config: pytest.Config, overridden: Mapping[str, Any]) -> di
             options = {**options, **more}
             check_options(options)
         except (TypeError, ValueError) as error:
-            pytest.fail(f"{source}: {error}", pytrace=False)
+            _fail(source, error)
     return options
 
 
@@ -164,12 +184,11 @@ def _marked_options(item: pytest.Item) -> dict[str, Any]:
     for mark in reversed(list(item.iter_markers("smtpd_server"))):
         options |= mark.kwargs
         if mark.args:
-            _fail_marker(f"options go by name, not {mark.args}")
+            _fail(_MARKER, f"options go by name, not {mark.args}")
         if fixed := {"host", "port"} & mark.kwargs.keys():
-            _fail_marker(
-                f"{', '.join(sorted(fixed))} can't change, the server is the same for the whole session; "
-                "make_smtpd_server makes another one"
-            )
+            names = ", ".join(sorted(fixed))
+            text = f"{names} can't change, the server is the same for the session; make_smtpd_server makes another one"
+            _fail(_MARKER, text)
     return options
 
 
@@ -181,11 +200,7 @@ def _begin(server: RecordingServer, item: pytest.Item) -> None:
     try:
         server.reset(item.nodeid, **_marked_options(item))
     except (TypeError, ValueError) as error:
-        _fail_marker(str(error))
-
-
-def _fail_marker(text: str) -> NoReturn:
-    pytest.fail(f"@pytest.mark.smtpd_server: {text}", pytrace=False)
+        _fail(_MARKER, error)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -194,6 +209,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     item.config.stash[_ITEM] = item
     if (server := item.config.stash.get(_SERVER, None)) is not None:
         _begin(server, item)
+    elif item.get_closest_marker("smtpd_server"):
+        _check_marker(item)
 
 
 @pytest.hookimpl(wrapper=True)

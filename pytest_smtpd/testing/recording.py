@@ -159,7 +159,7 @@ class RecordingChannel(SMTPChannel):
         super().connection_lost()
 
 
-class RecordingServer(Access, Assertions, SMTPServer):
+class RecordingServer(Access, SMTPServer, Assertions):
     """An SMTP server on (host, port), port 0 for any free one, that records messages.
 
         with RecordingServer() as server:
