@@ -261,7 +261,7 @@ def _raise_errors(item: pytest.Item) -> None:
     if len(errors) == 1:
         raise errors[0]
     if errors:
-        msg = "several hooks of SMTP servers failed"
+        msg = "several hooks of SMTP servers have failed"
         raise BaseExceptionGroup(msg, errors)
 
 
@@ -294,10 +294,15 @@ def pytest_runtest_makereport(
         for server in _servers_of(item):
             _forget(server, [shown, *getattr(shown, "exceptions", ())])
             told = server.errors[:]
-            if report.failed and (server.is_used or "smtpd_server" in getattr(item, "fixturenames", ())):
+            if report.failed and (server.is_used or _has_asked_for(item, server)):
                 _add_section(report, f"SMTP server {server.url}", server.report())
             _forget(server, told)  # they are not to fail another test
     return report
+
+
+def _has_asked_for(item: pytest.Item, server: RecordingServer) -> bool:
+    """Whether the test knows the server: one that nobody has connected to is worth knowing, too."""
+    return server is not item.config.stash.get(_SERVER, None) or "smtpd_server" in getattr(item, "fixturenames", ())
 
 
 def _forget(server: RecordingServer, errors: Iterable[BaseException | None]) -> None:
