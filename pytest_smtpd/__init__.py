@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from .protocol.lints import Lint
     from .protocol.replies import Reply
     from .protocol.sasl import Identity
+    from .protocol.state import RejectedRecipient
     from .testing.dialogue import Dialogue
     from .testing.factory import ServerFactory
+    from .testing.headers import Headers
+    from .testing.links import Link
     from .testing.message import Attachment, Message
     from .testing.outbox import Messages, Outbox
     from .testing.recording import AbortedTransaction, LateMailWarning, RecordingServer, TLSFailure
@@ -26,8 +29,10 @@ __all__ = [
     "AbortedTransaction",
     "Attachment",
     "Dialogue",
+    "Headers",
     "Identity",
     "LateMailWarning",
+    "Link",
     "Lint",
     "Message",
     "Messages",
@@ -35,6 +40,7 @@ __all__ = [
     "Outbox",
     "RecordingServer",
     "Refusal",
+    "RejectedRecipient",
     "Reply",
     "ServerFactory",
     "TLSFailure",
@@ -46,8 +52,10 @@ _MODULES = {
     "AbortedTransaction": "testing.recording",
     "Attachment": "testing.message",
     "Dialogue": "testing.dialogue",
+    "Headers": "testing.headers",
     "Identity": "protocol.sasl",
     "LateMailWarning": "testing.recording",
+    "Link": "testing.links",
     "Lint": "protocol.lints",
     "Message": "testing.message",
     "Messages": "testing.outbox",
@@ -55,6 +63,7 @@ _MODULES = {
     "Outbox": "testing.outbox",
     "RecordingServer": "testing.recording",
     "Refusal": "protocol.events",
+    "RejectedRecipient": "protocol.state",
     "Reply": "protocol.replies",
     "ServerFactory": "testing.factory",
     "TLSFailure": "testing.recording",
