@@ -13,6 +13,7 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping
+    from typing import TypeGuard
 
     from pytest_smtpd.testing.factory import ServerFactory
     from pytest_smtpd.testing.recording import RecordingServer
@@ -281,6 +282,36 @@ def _servers_of(item: pytest.Item) -> list[RecordingServer]:
 
 
 # What a failed test is told.
+
+
+def pytest_assertrepr_compare(config: pytest.Config, op: str, left: object, right: object) -> list[str] | None:
+    """Say how two messages differ that should be equal, and how the recipients of a message do."""
+    if op != "==" or "pytest_smtpd.testing.message" not in sys.modules:
+        return None
+    from pytest_smtpd.testing.comparing import compare_messages
+    from pytest_smtpd.testing.message import Message
+
+    if isinstance(left, Message) and isinstance(right, Message):
+        return [f"Message {left} == Message {right}", *compare_messages(left, right)]
+    if _is_mailboxes(left) and _is_mailboxes(right) and _ITEM in config.stash:
+        return _explain_rcpttos(config.stash[_ITEM], left, right)
+    return None
+
+
+def _is_mailboxes(value: object) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(mailbox, str) for mailbox in value)
+
+
+def _explain_rcpttos(item: pytest.Item, left: list[str], right: list[str]) -> list[str] | None:
+    """Say how the lists differ if one of them is the very `rcpttos` of a message that a server of the test has."""
+    from pytest_smtpd.testing.comparing import compare_mailboxes
+    from pytest_smtpd.testing.shown import show
+
+    known = {id(message.rcpttos) for server in _servers_of(item) for message in server.messages}
+    if not known & {id(left), id(right)}:
+        return None
+    differences = compare_mailboxes(left, right) if id(left) in known else compare_mailboxes(right, left)
+    return [f"{show(left)} == {show(right)}", *differences]
 
 
 @pytest.hookimpl(wrapper=True)

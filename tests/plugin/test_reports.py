@@ -41,6 +41,44 @@ def test_a_failure_shows_the_users_line_and_what_came(pytester: pytest.Pytester)
     result.stdout.no_fnmatch_line("*outbox.py*")
 
 
+@pytest.mark.parametrize(
+    ("comparison", "lines"),
+    [
+        (
+            "first == second",
+            [
+                "E *assert Message from <ada@example.org> to * == Message from *",
+                "E *headers[[]'Subject'[]]: expected 'two', got 'one'",
+            ],
+        ),
+        ("first.rcpttos == ['eve@example.org']", ["E *missing: 'eve@example.org'", "E *unexpected: 'bob@example.org'"]),
+        ("['eve@example.org'] == first.rcpttos", ["E *missing: 'eve@example.org'", "E *unexpected: 'bob@example.org'"]),
+        ("['other@example.org'] == ['bob@example.org']", ["E *At index 0 diff: *"]),
+        ("first.rcpttos == ['bob@EXAMPLE.org']", ["E *the same mailbox, but == compares the spelling"]),
+        ("first.rcpttos == 'bob@example.org'", ["E *assert [[]'bob@example.org'[]] == 'bob@example.org'"]),
+        ("first.rcpttos == [1]", ["E *At index 0 diff: 'bob@example.org' != 1"]),
+        ("first.mail_options == ['BODY=7BIT']", ["E *At index 0 diff: *"]),
+        ("first.rcpttos != ['bob@example.org']", ["E *assert [[]'bob@example.org'[]] != [[]'bob@example.org'[]]"]),
+    ],
+)
+def test_comparisons_are_explained(pytester: pytest.Pytester, comparison: str, lines: list[str]) -> None:
+    """A failed `==` of messages says in what they differ, one of recipients which are missing and unexpected; others stay."""
+    tests = f"""
+        def test_mail(smtpd_server):
+            send(smtpd_server, "one")
+            send(smtpd_server, "two")
+            first, second = smtpd_server.messages
+            assert {comparison}
+
+        def test_other():
+            assert [1] == [2]
+    """
+    result = run(pytester, tests, "-v")
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(lines)
+    result.stdout.fnmatch_lines(["E *At index 0 diff: 1 != 2"])
+
+
 # The section.
 
 
