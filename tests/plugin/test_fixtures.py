@@ -207,7 +207,8 @@ def test_who_does_not_use_it_pays_nothing(pytester: pytest.Pytester, modules_fil
     blocked = [argument for name in sorted(others) for argument in ("-p", f"no:{name}")]
     imported = []
     for arguments in (["-p", "no:pytest_smtpd"], []):
-        result = run(pytester, "def test_nothing():\n    pass\n", *blocked, *arguments, subprocess=True)
+        pytester.makepyfile("def test_nothing():\n    pass\n")
+        result = pytester.runpytest_subprocess(*blocked, *arguments)
         result.assert_outcomes(passed=1)
         imported.append(set(json.loads(modules_file.read_text("utf-8"))))
     assert imported[1] - imported[0] == {"pytest_smtpd", "pytest_smtpd.plugin"}

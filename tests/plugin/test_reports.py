@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -180,6 +181,23 @@ def test_a_test_that_used_no_server_shows_nothing(pytester: pytest.Pytester) -> 
     """
     result = run(pytester, tests)
     result.assert_outcomes(passed=1, failed=1)
+    result.stdout.no_fnmatch_line(SECTION)
+
+
+def test_a_failure_without_any_server_imports_nothing(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no test has used a server, a failure is reported as without the plugin, and none of our modules imported."""
+    recording = "pytest_smtpd.testing.recording"
+    monkeypatch.delitem(sys.modules, recording)
+    pytester.makepyfile(f"""
+        import sys
+
+        def test_other():
+            assert {recording!r} in sys.modules
+    """)
+    result = pytester.runpytest_inprocess()
+    result.assert_outcomes(failed=1)
     result.stdout.no_fnmatch_line(SECTION)
 
 
