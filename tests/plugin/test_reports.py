@@ -291,7 +291,9 @@ def test_junit_xml_has_it(pytester: pytest.Pytester, failure: str) -> None:
     run(pytester, tests, "--junit-xml=report.xml").assert_outcomes(failed=1, passed=1)
     text = pytester.path.joinpath("report.xml").read_text("utf-8")
     [failed] = ET.fromstring(text).iter("failure")  # noqa: S314 - pytest wrote it
-    assert "C: MAIL FROM:<ada@example.org>" in (failed.text or "").replace("mail FROM", "MAIL FROM")
+    assert (
+        "c: mail from:<ada@example.org>" in (failed.text or "").casefold()
+    )  # smtplib writes "from:" since Python 3.13
     assert text.count("S: 220 ") == 1
 
 
