@@ -56,11 +56,14 @@ class Session:
         "_position",
         "_receiving",
         "_strict",
+        "line",
         "state",
     )
 
     def __init__(self, settings: Settings) -> None:
         self.state = State(settings)
+        #: The line that was read last, as it came, without its end; b"" for one that is too long.
+        self.line = b""
         self._input = b""
         self._position = 0
         self._output: list[bytes] = []
@@ -227,6 +230,7 @@ class Session:
         if not self._strict:
             line = line.removesuffix(b"\r")
         self.state.count_command()
+        self.line = b"" if discarded else line
         event = self._read_event(line, discarded=discarded)
         if bare:
             event.note(Lint.BARE_LF_COMMAND)

@@ -11,6 +11,9 @@ from pytest_smtpd.protocol.replies import Reply
 from pytest_smtpd.protocol.session import NEED_DATA, Session
 from pytest_smtpd.protocol.state import DATA_SIZE_DEFAULT
 
+from .attributes import ClassicAttributes, refuse_overrides
+from .debug import trace
+
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
@@ -21,6 +24,15 @@ if TYPE_CHECKING:
 
 #: How long a TLS handshake may take, in seconds.
 HANDSHAKE_SECONDS = 30.0
+
+#: What is never called here, and what does its work.
+NEVER_CALLED = {
+    "collect_incoming_data": "`data_size_limit` bounds content, which comes to `process_message`, or to "
+    "`found_terminator` in `received_lines`",
+    "handle_read": "`found_terminator` gets each line, `smtp_VERB` each command",
+    "handle_write": "`push` sends replies",
+    "handle_close": "`connection_lost` is called at the end of a connection; call its `super()`, too",
+}
 
 _TOO_MANY_CONNECTIONS = Reply(421, "Error: too many connections", "4.7.0")
 _LOCAL_ERROR = Reply(451, "Error: requested action aborted: local error in processing", "4.3.0")
@@ -44,7 +56,10 @@ class Server(Protocol):
     def is_full(self) -> bool:
         """Whether there are more clients than there may be."""
 
-    def receive(self, peer: Address, content: Content) -> Reply:
+    def settings_for(self, data_size_limit: int, enable_SMTPUTF8: bool, decode_data: bool) -> Settings:
+        """Return the settings of a session whose channel was made with these arguments."""
+
+    def receive(self, peer: Address, content: Content, *, decode_data: bool) -> Reply:
         """Return the answer to a message."""
 
     def note_tls_failure(self, peer: Address, error: OSError) -> None:
@@ -54,7 +69,7 @@ class Server(Protocol):
         """Take notice that the channel's connection is closed."""
 
 
-class SMTPChannel:
+class SMTPChannel(ClassicAttributes):
     """One client's session: answers each event, by default as a well-behaved server does.
 
     To answer a command otherwise, override `smtp_VERB(arg)` and call `push(reply)` in it; a new verb comes
@@ -64,6 +79,8 @@ class SMTPChannel:
 
     #: The methods of subclasses that answer verbs, by verb.
     _answering: ClassVar[dict[str, Callable[[Any, str | None], None]]] = {}
+    #: Whether a subclass has a `push` through which all replies go, and a `found_terminator` for all lines.
+    _sees_replies = _sees_lines = False
 
     def __init__(
         self,
@@ -73,16 +90,16 @@ class SMTPChannel:
         data_size_limit: int = DATA_SIZE_DEFAULT,
         map: dict[int, Any] | None = None,  # noqa: ARG002
         enable_SMTPUTF8: bool = False,
-        decode_data: bool = False,  # noqa: ARG002
+        decode_data: bool = False,
     ) -> None:
         self.smtp_server = server
         self.conn = conn
         conn.protocol = self
         self.addr = self.peer = addr
-        self.data_size_limit = data_size_limit
         self.enable_SMTPUTF8 = enable_SMTPUTF8
-        self.session = Session(server.settings)
-        self._pushed: list[str] | None = None
+        self._decode_data = decode_data
+        self.session = Session(server.settings_for(data_size_limit, enable_SMTPUTF8, decode_data))
+        super().__init__()
         self._greeted = False
         self._proxy: ProxyProtocol | None = None
         #: When the client said something last, by the server's clock.
@@ -92,41 +109,15 @@ class SMTPChannel:
     def __init_subclass__(cls) -> None:
         """Look up once which commands the class answers, so that no text from the network is looked up."""
         super().__init_subclass__()
+        refuse_overrides(cls, NEVER_CALLED)
+        cls._sees_replies = cls.push is not SMTPChannel.push
+        cls._sees_lines = cls.found_terminator is not SMTPChannel.found_terminator
         methods = {name.removeprefix("smtp_"): getattr(cls, name) for name in dir(cls) if name.startswith("smtp_")}
         cls._answering = {
             verb: method
             for verb, method in methods.items()
             if verb.isupper() and callable(method) and method is not getattr(SMTPChannel, f"smtp_{verb}", None)
         }
-
-    # What smtpd's users know a session by.
-
-    @property
-    def fqdn(self) -> str:
-        """The server's name in its replies."""
-        return self.session.state.settings.hostname
-
-    @property
-    def seen_greeting(self) -> str:
-        """What the client called itself in HELO or EHLO; "" before."""
-        return self.session.state.helo or ""
-
-    @property
-    def extended_smtp(self) -> bool:
-        """Whether the client said EHLO."""
-        return self.session.state.esmtp
-
-    @property
-    def mailfrom(self) -> str | None:
-        """The reverse-path of the open transaction, "" for the null one; None when none is open."""
-        transaction = self.session.state.transaction
-        return transaction.reverse_path.mailbox if transaction else None
-
-    @property
-    def rcpttos(self) -> list[str]:
-        """The forward-paths of the open transaction."""
-        transaction = self.session.state.transaction
-        return [path.mailbox for path in transaction.forward_paths] if transaction else []
 
     # How a session is driven.
 
@@ -234,6 +225,7 @@ class SMTPChannel:
         """Record, then send the answer that was decided: who has read it may look for the message."""
         if isinstance(event, Content) and event.decide(reply):
             self.deliver(event)
+        trace(self.session, self.peer, event, reply, secret=self._own_state is not None)
         self.session.send(reply)
 
     def answer(self, event: Event) -> Reply | None:
@@ -242,31 +234,63 @@ class SMTPChannel:
         `event.reply` is what a well-behaved server answers.
         """
         try:
-            if isinstance(event, Content):
-                return self.process(event)
-            if isinstance(event, Connect) and self.smtp_server.is_full:
-                return _TOO_MANY_CONNECTIONS
+            if self._sees_lines and not isinstance(event, Connect):
+                return self._call(self._answer_line, event)
             if isinstance(event, Command) and (method := self._answering.get(event.verb)):
-                return self._call(method, event.argument)
+                return self._call(method, self, event.argument or None)
+            reply = self._answer_as_usual(event)
+            return reply and self._call(self._push_lines, reply) if self._sees_replies else reply
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - also pytest.fail(): it reaches whoever stops the server
             self.smtp_server.errors.append(error)
             return _LOCAL_ERROR
+
+    def _answer_as_usual(self, event: Event) -> Reply | None:
+        if isinstance(event, Content):
+            return self.process(event)
+        if isinstance(event, Connect) and self.smtp_server.is_full:
+            return _TOO_MANY_CONNECTIONS
         return event.reply
+
+    def _answer_line(self, event: Event) -> None:
+        """Show a line, or content, to a subclass that wants to see them all."""
+        octets = event.data if isinstance(event, Content) else self.session.line
+        self.received_lines = [octets.decode("utf-8", "backslashreplace") if self._decode_data else octets]
+        self.found_terminator()
+
+    def found_terminator(self) -> None:
+        """Answer the command line or content that came, which an override finds in `received_lines`.
+
+        An override may set `smtp_state` to a value of its own, and answer the lines that follow itself, as the
+        steps of AUTH want it.
+        """
+        event = self.session.waiting
+        if self._own_state is not None:
+            self.push("451 Internal confusion")
+        elif isinstance(event, Command) and (method := self._answering.get(event.verb)):
+            method(self, event.argument or None)
+        elif event is not None and (reply := self._answer_as_usual(event)):
+            self._push_lines(reply)
+
+    def _push_lines(self, reply: Reply) -> None:
+        for line in self.session.format(reply).splitlines():
+            self.push(line)
 
     def deliver(self, content: Content) -> None:
         """Store the message, whose 250 is about to be sent."""
 
     def process(self, content: Content) -> Reply:
         """Give the message to the server, unless it can't be accepted anyway."""
-        return self.smtp_server.receive(self.peer, content) if content.reply.is_positive else content.reply
+        if not content.reply.is_positive:
+            return content.reply
+        return self.smtp_server.receive(self.peer, content, decode_data=self._decode_data)
 
-    def _call(self, method: Callable[[Any, str | None], None], argument: str) -> Reply | None:
-        """Have a subclass answer a command, and read the reply from what it pushes."""
+    def _call(self, method: Callable[..., None], *arguments: object) -> Reply | None:
+        """Have a subclass answer, and read the reply from what it pushes."""
         self._pushed = []
         try:
-            method(self, argument or None)
+            method(*arguments)
             return Reply.parse("\r\n".join(self._pushed)) if self._pushed else None
         finally:
             self._pushed = None
@@ -305,6 +329,7 @@ class SMTPChannel:
         elif not self._greeted:
             self.conn.abort()  # what comes before a greeting is no session to end
         elif not self.session.state.closing:
+            trace(self.session, self.peer, None, reply)
             self.conn.write(self.session.end(reply))
             self.conn.close()
 

@@ -23,6 +23,15 @@ _SHUTTING_DOWN = Reply(421, "Service not available, closing transmission channel
 _TIMEOUT = Reply(421, "Error: timeout", "4.4.2")
 
 
+def raise_together(errors: list[BaseException], whose: str) -> None:
+    """Raise what hooks have raised: the exception, or a group of several."""
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        msg = f"several hooks of {whose} failed"
+        raise BaseExceptionGroup(msg, errors)
+
+
 class Service:
     """The life of a server: it listens at once, on `address`, and may be served in three ways.
 
@@ -166,11 +175,7 @@ class Service:
         """Close the server, and raise what hooks have raised: the exception, or a group of several."""
         self.close()
         errors, self.errors = self.errors, []
-        if len(errors) == 1:
-            raise errors[0]
-        if errors:
-            msg = f"several hooks of {type(self).__name__} failed"
-            raise BaseExceptionGroup(msg, errors)
+        raise_together(errors, type(self).__name__)
 
     def close(self) -> None:
         """Stop serving: tell open sessions so with 421, close everything, join the thread.

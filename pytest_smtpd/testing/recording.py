@@ -255,6 +255,10 @@ class RecordingServer(SMTPServer):
     def _make_settings(self) -> Settings:
         return self._options
 
+    def settings_for(self, *_arguments: object) -> Settings:
+        """Return the server's settings, whatever a channel was made with."""
+        return self.settings
+
     def _guard_users(self, users: Callable[[str], str | None]) -> Callable[[str], str | None]:
         """Have an exception in a function of the test author's reach the test; the client is told to try again."""
 
