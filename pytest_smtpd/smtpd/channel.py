@@ -234,17 +234,20 @@ class SMTPChannel(ClassicAttributes):
         `event.reply` is what a well-behaved server answers.
         """
         try:
-            if self._sees_lines and not isinstance(event, Connect):
-                return self._call(self._answer_line, event)
-            if isinstance(event, Command) and (method := self._answering.get(event.verb)):
-                return self._call(method, self, event.argument or None)
-            reply = self._answer_as_usual(event)
-            return reply and self._call(self._push_lines, reply) if self._sees_replies else reply
+            return self._choose(event)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - also pytest.fail(): it reaches whoever stops the server
             self.smtp_server.errors.append(error)
             return _LOCAL_ERROR
+
+    def _choose(self, event: Event) -> Reply | None:
+        if self._sees_lines and not isinstance(event, Connect):
+            return self._call(self._answer_line, event)
+        if isinstance(event, Command) and (method := self._answering.get(event.verb)):
+            return self._call(method, self, event.argument or None)
+        reply = self._answer_as_usual(event)
+        return self._call(self._push_lines, reply) if self._sees_replies and reply else reply
 
     def _answer_as_usual(self, event: Event) -> Reply | None:
         if isinstance(event, Content):
