@@ -230,7 +230,8 @@ class Session:
         if not self._strict:
             line = line.removesuffix(b"\r")
         self.state.count_command()
-        self.line = b"" if discarded else line
+        # However it was cut into segments.
+        self.line = b"" if discarded or len(line) + 2 > self.state.settings.longest_line else line
         event = self._read_event(line, discarded=discarded)
         if bare:
             event.note(Lint.BARE_LF_COMMAND)

@@ -22,7 +22,7 @@ from pytest_smtpd.network.loop import Loop
 from pytest_smtpd.protocol.state import DATA_SIZE_DEFAULT as DATA_SIZE_DEFAULT
 
 from .channel import SMTPChannel
-from .debug import Devnull
+from .debug import Devnull as Devnull
 from .debugging import DebuggingServer
 from .server import SMTPServer, socket_map
 from .service import raise_together

@@ -100,6 +100,8 @@ class SMTPChannel(ClassicAttributes):
         self._decode_data = decode_data
         self.session = Session(server.settings_for(data_size_limit, enable_SMTPUTF8, decode_data))
         super().__init__()
+        # Whether the line that is answered may be a password, which a subclass reads itself.
+        self._secret = False
         self._greeted = False
         self._proxy: ProxyProtocol | None = None
         #: When the client said something last, by the server's clock.
@@ -225,7 +227,7 @@ class SMTPChannel(ClassicAttributes):
         """Record, then send the answer that was decided: who has read it may look for the message."""
         if isinstance(event, Content) and event.decide(reply):
             self.deliver(event)
-        trace(self.session, self.peer, event, reply, secret=self._own_state is not None)
+        trace(self.session, self.peer, event, reply, secret=self._secret)
         self.session.send(reply)
 
     def answer(self, event: Event) -> Reply | None:
@@ -258,6 +260,7 @@ class SMTPChannel(ClassicAttributes):
 
     def _answer_line(self, event: Event) -> None:
         """Show a line, or content, to a subclass that wants to see them all."""
+        self._secret = self._own_state is not None
         octets = event.data if isinstance(event, Content) else self.session.line
         self.received_lines = [octets.decode("utf-8", "backslashreplace") if self._decode_data else octets]
         self.found_terminator()
