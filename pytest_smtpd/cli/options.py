@@ -102,9 +102,10 @@ def make_parser() -> Parser:
 
 def _add_classic_options(parser: Parser) -> None:
     add = parser.add_argument
-    text = "where to listen (default: %(default)s); port 0 takes a free one, and tells which"
+    # Their defaults are not to be had in help texts by %(default)s: positional arguments may stand between options.
+    text = "where to listen (default: localhost:8025); port 0 takes a free one, and tells which"
     add("localspec", metavar="localhost:port", nargs="?", type=_read_spec, default="localhost:8025", help=text)
-    text = "where proxies send to (default: %(default)s)"
+    text = "where proxies send to (default: localhost:25)"
     add("remotespec", metavar="remotehost:port", nargs="?", type=_read_spec, default="localhost:25", help=text)
     text = "don't become the user \"nobody\", which takes root's rights"
     add("-n", "--nosetuid", action="store_true", help=text)
