@@ -24,6 +24,7 @@ from support import RawClient
 
 from pytest_smtpd import smtpd
 from pytest_smtpd.__main__ import main
+from pytest_smtpd.cli.privileges import Nobody
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -490,6 +491,13 @@ def test_main_serves_with_classic_classes(monkeypatch: pytest.MonkeyPatch, capfd
     told = serve_here(monkeypatch, fail, "-n", "-c", "SMTPServer", "127.0.0.1:0")
     assert "NotImplementedError" in told
     assert capfd.readouterr().out == ""
+
+
+def test_main_becomes_nobody(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """Without -n `main` looks for nobody, who is the user of this process here."""
+    monkeypatch.setattr(Nobody, "find", lambda: Nobody(os.geteuid(), os.getegid()))
+    serve_here(monkeypatch, send, "-c", "RecordingServer", "127.0.0.1:0")
+    assert capfd.readouterr().out == "from <ada@example.org> to <bob@example.org>: 'Hello'\n"
 
 
 def test_main_tells_errors(capsys: pytest.CaptureFixture[str]) -> None:

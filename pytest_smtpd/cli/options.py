@@ -137,7 +137,10 @@ def _add_recording_options(group: argparse._ArgumentGroup) -> None:
 
 def _version() -> str:
     name = "pytest-smtpd-server"
-    return f"{name} {metadata.version(name)}"
+    try:
+        return f"{name} {metadata.version(name)}"
+    except metadata.PackageNotFoundError:
+        return f"{name}, which is not installed"
 
 
 def _read_spec(text: str) -> tuple[str, int]:

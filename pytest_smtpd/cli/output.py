@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import itertools
 import json
 import os
@@ -58,16 +59,13 @@ class Printer(Outbox):
         unfinished = directory / f".{os.getpid()}.part"
         try:
             unfinished.write_bytes(data)
-            for number in self._numbers:
-                path = directory / f"{number:06}.eml"
-                try:
+            while True:
+                path = directory / f"{next(self._numbers):06}.eml"
+                with contextlib.suppress(FileExistsError):
                     path.hardlink_to(unfinished)  # unlike a renaming, this replaces nothing
-                except FileExistsError:
-                    continue
-                return path
+                    return path
         finally:
             unfinished.unlink(missing_ok=True)
-        raise AssertionError  # there is always one more number
 
 
 def describe(message: Message, path: Path | None = None) -> dict[str, Any]:
