@@ -59,7 +59,7 @@ class Server(Protocol):
     def settings_for(self, data_size_limit: int, enable_SMTPUTF8: bool, decode_data: bool) -> Settings:
         """Return the settings of a session whose channel was made with these arguments."""
 
-    def receive(self, peer: Address, content: Content, *, decode_data: bool) -> Reply:
+    def receive(self, peer: Address, content: Content, *, decode_data: bool | None = None) -> Reply:
         """Return the answer to a message."""
 
     def note_tls_failure(self, peer: Address, error: OSError) -> None:

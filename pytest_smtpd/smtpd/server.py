@@ -107,8 +107,12 @@ class SMTPServer(Service):
             self, conn, addr, self.data_size_limit, self._map, self.enable_SMTPUTF8, self._decode_data
         )
 
-    def receive(self, peer: Address, content: Content, *, decode_data: bool) -> Reply:
-        """Translate a message for `process_message`, and its result into a reply."""
+    def receive(self, peer: Address, content: Content, *, decode_data: bool | None = None) -> Reply:
+        """Translate a message for `process_message`, and its result into a reply.
+
+        `decode_data` is the channel's; None: the server's.
+        """
+        decode_data = self._decode_data if decode_data is None else decode_data
         transaction = content.transaction
         # Classic data has LF for line ends and none at the end.
         octets = content.data
