@@ -12,7 +12,7 @@ from pytest_smtpd.protocol.session import NEED_DATA, Session
 from pytest_smtpd.protocol.state import DATA_SIZE_DEFAULT
 
 from .attributes import ClassicAttributes, refuse_overrides
-from .debug import trace
+from .debug import is_tracing, trace
 
 if TYPE_CHECKING:
     import ssl
@@ -227,7 +227,8 @@ class SMTPChannel(ClassicAttributes):
         """Record, then send the answer that was decided: who has read it may look for the message."""
         if isinstance(event, Content) and event.decide(reply):
             self.deliver(event)
-        trace(self.session, self.peer, event, reply, secret=self._secret)
+        if is_tracing():
+            trace(self.session, self.peer, event, reply, secret=self._secret)
         self.session.send(reply)
 
     def answer(self, event: Event) -> Reply | None:
@@ -335,7 +336,8 @@ class SMTPChannel(ClassicAttributes):
         elif not self._greeted:
             self.conn.abort()  # what comes before a greeting is no session to end
         elif not self.session.state.closing:
-            trace(self.session, self.peer, None, reply)
+            if is_tracing():
+                trace(self.session, self.peer, None, reply)
             self.conn.write(self.session.end(reply))
             self.conn.close()
 
