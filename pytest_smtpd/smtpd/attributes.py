@@ -19,7 +19,7 @@ from pytest_smtpd.protocol.state import MAX_COMMAND_LINE
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from pytest_smtpd.network.connection import Connection
     from pytest_smtpd.protocol.session import Session
@@ -28,13 +28,6 @@ if TYPE_CHECKING:
 def upper(parameters: Parameters) -> list[str]:
     """Return parameters as smtpd gave them: "BODY=8BITMIME", all in upper case."""
     return [parameter.upper() for parameter in format_parameters(parameters)]
-
-
-def refuse_overrides(cls: type, never_called: Mapping[str, str]) -> None:
-    """Raise TypeError for a class with methods that asyncore would have called and nothing calls here."""
-    for name in vars(cls).keys() & never_called:
-        msg = f"{cls.__name__}.{name} would never be called: there is no asyncore here. Instead, {never_called[name]}"
-        raise TypeError(msg)
 
 
 class _Recipients(list[str]):

@@ -11,8 +11,10 @@ from pytest_smtpd.protocol.replies import Reply
 from pytest_smtpd.protocol.session import NEED_DATA, Session
 from pytest_smtpd.protocol.state import DATA_SIZE_DEFAULT
 
-from .attributes import ClassicAttributes, refuse_overrides
+from .answers import UsualAnswers
+from .attributes import ClassicAttributes
 from .debug import is_tracing, trace
+from .overrides import NEVER_CALLED_OF_CHANNELS, refuse_overrides
 
 if TYPE_CHECKING:
     import ssl
@@ -24,15 +26,6 @@ if TYPE_CHECKING:
 
 #: How long a TLS handshake may take, in seconds.
 HANDSHAKE_SECONDS = 30.0
-
-#: What is never called here, and what does its work.
-NEVER_CALLED = {
-    "collect_incoming_data": "`data_size_limit` bounds content, which comes to `process_message`, or to "
-    "`found_terminator` in `received_lines`",
-    "handle_read": "`found_terminator` gets each line, `smtp_VERB` each command",
-    "handle_write": "`push` sends replies",
-    "handle_close": "`connection_lost` is called at the end of a connection; call its `super()`, too",
-}
 
 _TOO_MANY_CONNECTIONS = Reply(421, "Error: too many connections", "4.7.0")
 _LOCAL_ERROR = Reply(451, "Error: requested action aborted: local error in processing", "4.3.0")
@@ -69,7 +62,7 @@ class Server(Protocol):
         """Take notice that the channel's connection is closed."""
 
 
-class SMTPChannel(ClassicAttributes):
+class SMTPChannel(ClassicAttributes, UsualAnswers):
     """One client's session: answers each event, by default as a well-behaved server does.
 
     To answer a command otherwise, override `smtp_VERB(arg)` and call `push(reply)` in it; a new verb comes
@@ -111,7 +104,7 @@ class SMTPChannel(ClassicAttributes):
     def __init_subclass__(cls) -> None:
         """Look up once which commands the class answers, so that no text from the network is looked up."""
         super().__init_subclass__()
-        refuse_overrides(cls, NEVER_CALLED)
+        refuse_overrides(cls, NEVER_CALLED_OF_CHANNELS)
         cls._sees_replies = cls.push is not SMTPChannel.push
         cls._sees_lines = cls.found_terminator is not SMTPChannel.found_terminator
         methods = {name.removeprefix("smtp_"): getattr(cls, name) for name in dir(cls) if name.startswith("smtp_")}
@@ -340,53 +333,3 @@ class SMTPChannel(ClassicAttributes):
                 trace(self.session, self.peer, None, reply)
             self.conn.write(self.session.end(reply))
             self.conn.close()
-
-    # The usual answers, for subclasses to override and to call.
-
-    def _answer_as(self, verb: str, arg: str | None) -> None:
-        """Push the answer that a well-behaved server gives to this command."""
-        self.push(self.session.format(self.session.ask(verb, arg or "").reply))
-
-    def smtp_EHLO(self, arg: str | None) -> None:
-        """Answer EHLO."""
-        self._answer_as("EHLO", arg)
-
-    def smtp_HELO(self, arg: str | None) -> None:
-        """Answer HELO."""
-        self._answer_as("HELO", arg)
-
-    def smtp_MAIL(self, arg: str | None) -> None:
-        """Answer MAIL; `arg` is "FROM:<address> parameters"."""
-        self._answer_as("MAIL", arg)
-
-    def smtp_RCPT(self, arg: str | None) -> None:
-        """Answer RCPT; `arg` is "TO:<address> parameters"."""
-        self._answer_as("RCPT", arg)
-
-    def smtp_DATA(self, arg: str | None) -> None:
-        """Answer DATA."""
-        self._answer_as("DATA", arg)
-
-    def smtp_RSET(self, arg: str | None) -> None:
-        """Answer RSET."""
-        self._answer_as("RSET", arg)
-
-    def smtp_NOOP(self, arg: str | None) -> None:
-        """Answer NOOP."""
-        self._answer_as("NOOP", arg)
-
-    def smtp_QUIT(self, arg: str | None) -> None:
-        """Answer QUIT."""
-        self._answer_as("QUIT", arg)
-
-    def smtp_HELP(self, arg: str | None) -> None:
-        """Answer HELP."""
-        self._answer_as("HELP", arg)
-
-    def smtp_VRFY(self, arg: str | None) -> None:
-        """Answer VRFY."""
-        self._answer_as("VRFY", arg)
-
-    def smtp_EXPN(self, arg: str | None) -> None:
-        """Answer EXPN."""
-        self._answer_as("EXPN", arg)

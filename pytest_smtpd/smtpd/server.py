@@ -10,8 +10,9 @@ from pytest_smtpd.protocol.events import Refusal
 from pytest_smtpd.protocol.replies import Reply
 from pytest_smtpd.protocol.state import DATA_SIZE_DEFAULT, Settings
 
-from .attributes import refuse_overrides, upper
+from .attributes import upper
 from .channel import SMTPChannel
+from .overrides import NEVER_CALLED_OF_SERVERS, refuse_overrides
 from .service import Service
 
 if TYPE_CHECKING:
@@ -23,13 +24,6 @@ if TYPE_CHECKING:
 
 #: The servers that `smtpd.loop` serves, by file descriptor, as asyncore.socket_map was.
 socket_map: dict[int, SMTPServer] = {}
-
-#: What is never called here, and what does its work.
-NEVER_CALLED = {
-    "handle_accept": "`handle_accepted(conn, addr)` is called for each connection, and `channel_class` makes its channel",
-    "handle_read": "`process_message` is called for each message",
-    "handle_close": "`close` closes the server",
-}
 
 _UNDECODABLE = Reply(554, "Error: the content is not UTF-8", "5.6.1")
 
@@ -71,7 +65,7 @@ class SMTPServer(Service):
     def __init_subclass__(cls) -> None:
         """Tell who overrides what asyncore called."""
         super().__init_subclass__()
-        refuse_overrides(cls, NEVER_CALLED)
+        refuse_overrides(cls, NEVER_CALLED_OF_SERVERS)
 
     def _make_settings(self) -> Settings:
         return _classic_settings(self.data_size_limit, self.enable_SMTPUTF8, self._decode_data)
