@@ -38,13 +38,14 @@ class Printer(Outbox):
         self._directory = directory
         self._numbers = itertools.count(1)
 
-    def add(self, message: Message, generation: int) -> None:  # noqa: ARG002 - nothing is ever cleared
+    def add(self, message: Message, generation: Any) -> Any:  # noqa: ARG002 - nothing is ever cleared
         """Print a message, and save it."""
         try:
             path = self._save(message.data) if self._directory else None
             _write(self.format(message, path))
         except OSError as error:
             sys.exit(f"pytest-smtpd: a message can't be written: {error}")
+        return True
 
     def format(self, message: Message, path: Path | None) -> bytes:
         """Return the line that is printed."""
