@@ -72,8 +72,8 @@ class Printer(Outbox):
 def describe(message: Message, path: Path | None = None) -> dict[str, Any]:
     """Return what a script in any language may want to know of a message, as JSON has it."""
     headers: dict[str, list[str]] = {}
-    for name in dict.fromkeys(key.lower() for key in message.email):
-        headers[_clean(name)] = [_clean(value) for value in message.get_headers(name)]
+    for name, value in message.email.items():
+        headers.setdefault(_clean(name.lower()), []).append(_clean(str(value)))
     tls, auth = message.tls, message.auth
     return {
         "peer": list(message.peer),
