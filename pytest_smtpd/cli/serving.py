@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from .privileges import Nobody
 
 #: Modules that others import when they need them, and that "nobody" may not be able to read by then.
-_IMPORTED_LATE = ("encodings.ascii", "encodings.idna", "encodings.latin_1", "linecache", "smtplib")
+_IMPORTED_LATE = (
+    *("concurrent.futures.thread", "encodings.ascii", "encodings.idna", "encodings.latin_1", "linecache"),
+    *("smtplib", "ssl"),
+)
 
 
 class Told(list[Any]):
