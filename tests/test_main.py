@@ -38,12 +38,13 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become nob
 class Program:
     """The program, running; it says on standard error where it listens."""
 
-    def __init__(self, directory: Path, *arguments: str) -> None:
+    def __init__(self, directory: Path, *arguments: str, groups: list[int] | None = None) -> None:
         self._process = subprocess.Popen(  # noqa: S603 - our own program
             [sys.executable, "-W", "error", "-m", "pytest_smtpd", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=directory,
+            extra_groups=groups,
             # The package that is tested, also from there.
             env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONIOENCODING": "utf-8"},
         )
@@ -84,8 +85,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Program]]:
         # Programs inherit it when Ctrl-C is ignored, as it is for what a shell runs in the background.
         stack.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.default_int_handler))
 
-        def start(*arguments: str) -> Program:
-            program = Program(tmp_path, *arguments)
+        def start(*arguments: str, groups: list[int] | None = None) -> Program:
+            program = Program(tmp_path, *arguments, groups=groups)
             stack.callback(program.kill)
             return program
 
@@ -407,7 +408,8 @@ def test_help_and_version() -> None:
 def test_root_becomes_nobody(start: Callable[..., Program], tmp_path: Path) -> None:
     """Without -n root becomes nobody once the server listens, and drops its groups; messages come through."""
     tmp_path.chmod(0o755)
-    program = start("--json", "--save", "mails", "--port-file", "port", "--tls", "starttls", "127.0.0.1:0")
+    options = ("--json", "--save", "mails", "--port-file", "port", "--tls", "starttls")
+    program = start(*options, "127.0.0.1:0", groups=[0, 1])
     send(program.address)
     described = json.loads(program.stdout.readline())
     status = Path(f"/proc/{program.pid}/status").read_text("ascii")
