@@ -14,7 +14,7 @@ from pytest_smtpd.protocol.state import DATA_SIZE_DEFAULT
 from .answers import UsualAnswers
 from .attributes import ClassicAttributes
 from .debug import is_tracing, trace
-from .overrides import NEVER_CALLED_OF_CHANNELS, refuse_overrides
+from .overrides import NEVER_CALLED_OF_CHANNELS, ChannelType, refuse_overrides
 
 if TYPE_CHECKING:
     import ssl
@@ -62,7 +62,7 @@ class Server(Protocol):
         """Take notice that the channel's connection is closed."""
 
 
-class SMTPChannel(ClassicAttributes, UsualAnswers):
+class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
     """One client's session: answers each event, by default as a well-behaved server does.
 
     To answer a command otherwise, override `smtp_VERB(arg)` and call `push(reply)` in it; a new verb comes
@@ -70,10 +70,10 @@ class SMTPChannel(ClassicAttributes, UsualAnswers):
     effect of the command: a MAIL that is answered with 550 opens no transaction.
     """
 
-    #: The methods of subclasses that answer verbs, by verb.
-    _answering: ClassVar[dict[str, Callable[[Any, str | None], None]]] = {}
-    #: Whether a subclass has a `push` through which all replies go, and a `found_terminator` for all lines.
-    _sees_replies = _sees_lines = False
+    # See ChannelType.
+    _answering: ClassVar[dict[str, Callable[[Any, str | None], None]]]
+    _sees_replies: ClassVar[bool]
+    _sees_lines: ClassVar[bool]
 
     def __init__(
         self,
@@ -102,17 +102,10 @@ class SMTPChannel(ClassicAttributes, UsualAnswers):
         self._ended = False
 
     def __init_subclass__(cls) -> None:
-        """Look up once which commands the class answers, so that no text from the network is looked up."""
+        """Look up what the class overrides, and refuse what would never be called."""
         super().__init_subclass__()
         refuse_overrides(cls, NEVER_CALLED_OF_CHANNELS)
-        cls._sees_replies = cls.push is not SMTPChannel.push
-        cls._sees_lines = cls.found_terminator is not SMTPChannel.found_terminator
-        methods = {name.removeprefix("smtp_"): getattr(cls, name) for name in dir(cls) if name.startswith("smtp_")}
-        cls._answering = {
-            verb: method
-            for verb, method in methods.items()
-            if verb.isupper() and callable(method) and method is not getattr(SMTPChannel, f"smtp_{verb}", None)
-        }
+        cls.look_up()
 
     # How a session is driven.
 
@@ -333,3 +326,6 @@ class SMTPChannel(ClassicAttributes, UsualAnswers):
                 trace(self.session, self.peer, None, reply)
             self.conn.write(self.session.end(reply))
             self.conn.close()
+
+
+SMTPChannel.remember_usual()

@@ -403,6 +403,48 @@ def test_push_sees_every_reply() -> None:
     assert said == [greeting, *ehlo, "250 FOO", "221 Bye"]
 
 
+# Methods that are replaced afterwards.
+
+
+class Inheriting(smtpd.SMTPChannel):
+    """Has no methods of its own."""
+
+
+@pytest.mark.parametrize("patched", [smtpd.SMTPChannel, Inheriting])
+def test_methods_can_be_replaced_in_a_class(monkeypatch: pytest.MonkeyPatch, patched: type[smtpd.SMTPChannel]) -> None:
+    """What a test patches into a class of channels, or into its base, counts until it is undone."""
+
+    def refuse(channel: smtpd.SMTPChannel, arg: str | None) -> None:
+        channel.push(f"550 Not {arg}")
+
+    def push(channel: smtpd.SMTPChannel, msg: str) -> None:
+        usual(channel, msg.upper())
+
+    usual = smtpd.SMTPChannel.push
+    commands = ("XFOO 1", "NOOP", "NOOP 2")
+    with monkeypatch.context() as patch:
+        patch.setattr(patched, "smtp_XFOO", refuse, raising=False)
+        patch.setattr(patched, "smtp_NOOP", refuse)
+        patch.setattr(patched, "push", push)
+        replies = ["550 NOT 1", "550 NOT NONE", "550 NOT 2"]
+        with Server(Inheriting) as server, RawClient(server.address) as client:
+            assert client.read_reply() == "220 LOCALHOST ESMTP PYTEST-SMTPD-SERVER"
+            assert [client.ask(command) for command in commands] == replies
+    assert converse(Server(Inheriting), *commands) == [
+        '500 Error: command "XFOO" not recognized',
+        "250 OK",
+        "250 OK",
+    ]
+
+
+def test_other_attributes_of_a_class_can_be_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attributes that are no methods for commands can be patched and removed like those of any class."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Inheriting, "other", 1, raising=False)
+        assert getattr(Inheriting, "other") == 1  # noqa: B009 - mypy knows no such attribute
+    assert not hasattr(Inheriting, "other")
+
+
 # What can't be.
 
 
