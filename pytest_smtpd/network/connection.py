@@ -147,6 +147,12 @@ class Connection:
         else:
             self.protocol.eof_received()
 
+    def receive_error(self, error: OSError) -> None:
+        """Close, as nothing more can be received; tell the protocol if that was the end of a handshake."""
+        if self.tls is not None and not self.tls.established:
+            self.protocol.tls_failed(error)
+        self.abort()
+
     def _fail(self, error: OSError) -> None:
         self.protocol.tls_failed(error)
         self.close()

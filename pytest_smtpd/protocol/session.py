@@ -63,11 +63,14 @@ class Session:
         "_position",
         "_receiving",
         "_strict",
+        "line",
         "state",
     )
 
     def __init__(self, settings: Settings) -> None:
         self.state = State(settings)
+        #: The line that was read last, as it came, without its end; b"" for one that is too long.
+        self.line = b""
         self._input = b""
         self._position = 0
         self._output: list[bytes] = []
@@ -236,6 +239,8 @@ class Session:
             bare = not line.endswith(b"\r")
             line = line.removesuffix(b"\r")
         self.state.count_command()
+        # However it was cut into segments.
+        self.line = b"" if self._discarding or len(line) + 2 > self.state.settings.longest_line else line
         event = self._read_event(line)
         if bare:
             event.note(Lint.BARE_LF_COMMAND)

@@ -24,6 +24,15 @@ _SHUTTING_DOWN = Reply(421, "Service not available, closing transmission channel
 _TIMEOUT = Reply(421, "Error: timeout", "4.4.2")
 
 
+def raise_together(errors: list[BaseException], whose: str) -> None:
+    """Raise what hooks have raised: the exception, or a group of several."""
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        msg = f"several hooks of {whose} failed"
+        raise BaseExceptionGroup(msg, errors)
+
+
 class Service:
     """The life of a server: it listens at once, on `address`, and may be served in three ways.
 
@@ -274,12 +283,7 @@ class Service:
 
     def raise_errors(self) -> None:
         """Raise what hooks have raised, and forget it: the exception, or a group of several."""
-        errors = self.take_errors()
-        if len(errors) == 1:
-            raise errors[0]
-        if errors:
-            msg = f"several hooks of {type(self).__name__} failed"
-            raise BaseExceptionGroup(msg, errors)
+        raise_together(self.take_errors(), type(self).__name__)
 
     def close(self) -> None:
         """Stop serving: tell open sessions so with 421, close everything, join the thread.
