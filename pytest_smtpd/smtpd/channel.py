@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pytest_smtpd.protocol.events import Command, Connect
 from pytest_smtpd.protocol.mail import Content
@@ -12,46 +13,20 @@ from pytest_smtpd.protocol.session import NEED_DATA, Session
 from pytest_smtpd.protocol.state import DATA_SIZE_DEFAULT
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable
 
     from pytest_smtpd.network.connection import Address, Connection
     from pytest_smtpd.protocol.events import Event
-    from pytest_smtpd.protocol.state import Settings
+
+    from .interface import Server
 
 #: How long a TLS handshake may take, in seconds.
 HANDSHAKE_SECONDS = 30.0
 
+Answer = TypeVar("Answer", bound="Reply | None")
+
 _TOO_MANY_CONNECTIONS = Reply(421, "Error: too many connections", "4.7.0")
 _LOCAL_ERROR = Reply(451, "Error: requested action aborted: local error in processing", "4.3.0")
-
-
-class Server(Protocol):
-    """What a channel needs of its server."""
-
-    settings: Settings
-    errors: list[BaseException]
-    #: What TLS is done with; None: there is none.
-    ssl_context: ssl.SSLContext | None
-    #: Whether TLS comes before the greeting, without STARTTLS (RFC 8314 3.3).
-    implicit_tls: bool
-    #: Whether clients come through a proxy that tells their address first.
-    proxy_protocol: bool
-    #: Tells the seconds by which the server goes.
-    clock: Callable[[], float]
-
-    @property
-    def is_full(self) -> bool:
-        """Whether there are more clients than there may be."""
-
-    def receive(self, peer: Address, content: Content) -> Reply:
-        """Return the answer to a message."""
-
-    def note_tls_failure(self, peer: Address, error: OSError) -> None:
-        """Take notice that TLS failed on a connection, which ends."""
-
-    def forget(self, channel: SMTPChannel) -> None:
-        """Take notice that the channel's connection is closed."""
 
 
 class SMTPChannel:
@@ -241,26 +216,62 @@ class SMTPChannel:
 
         `event.reply` is what a well-behaved server answers.
         """
+        return self._guard(partial(self._choose, event))
+
+    def _choose(self, event: Event) -> Reply | None:
+        if isinstance(event, Content):
+            return self.process(event)
+        if isinstance(event, Connect) and self.smtp_server.is_full:
+            return _TOO_MANY_CONNECTIONS
+        if isinstance(event, Command) and (method := self._answering.get(event.verb)):
+            return self._call(method, event.argument)
+        return event.reply
+
+    def _guard(self, choose: Callable[[], Answer]) -> Answer | Reply:
+        """Answer 451 where a hook fails, and keep its exception."""
         try:
-            if isinstance(event, Content):
-                return self.process(event)
-            if isinstance(event, Connect) and self.smtp_server.is_full:
-                return _TOO_MANY_CONNECTIONS
-            if isinstance(event, Command) and (method := self._answering.get(event.verb)):
-                return self._call(method, event.argument)
+            return choose()
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - also pytest.fail(): it reaches whoever stops the server
             self.smtp_server.errors.append(error)
             return _LOCAL_ERROR
-        return event.reply
+
+    def answer_later(self, choose: Callable[[], Reply]) -> None:
+        """Have the event that waits answered by a function that may block: it is called in a worker's thread.
+
+        Nothing is read from this client meanwhile, and all others are served.
+        """
+        event = self.session.waiting
+
+        def work() -> None:
+            reply = self._guard(choose)
+            self.conn.call(lambda: self._take_answer(event, reply))
+
+        self.smtp_server.workers.submit(work)
+
+    def _take_answer(self, event: Event | None, reply: Reply) -> None:
+        """Settle with the answer that has come at last; a client that has gone meanwhile asks no more."""
+        if event is None or event is not self.session.waiting:
+            return
+        self.idle_since = self.smtp_server.clock()
+        self.settle(event, reply)
+        if not self.conn.is_closed:
+            self.conn.resume_reading()
+            self._advance()
 
     def deliver(self, content: Content) -> None:
         """Store the message, whose 250 is about to be sent."""
 
-    def process(self, content: Content) -> Reply:
-        """Give the message to the server, unless it can't be accepted anyway."""
-        return self.smtp_server.receive(self.peer, content) if content.reply.is_positive else content.reply
+    def process(self, content: Content) -> Reply | None:
+        """Give the message to the server, unless it can't be accepted anyway; None: the answer comes later."""
+        if not content.reply.is_positive:
+            return content.reply
+        receive = partial(self.smtp_server.receive, self.peer, content)
+        if not self.smtp_server.blocking:
+            return receive()
+        self.answer_later(receive)
+        return None
 
     def _call(self, method: Callable[[Any, str | None], None], argument: str) -> Reply | None:
         """Have a subclass answer a command, and read the reply from what it pushes."""
@@ -283,10 +294,7 @@ class SMTPChannel:
         if event is None:
             msg = f"there is no command to answer with {msg!r}"
             raise RuntimeError(msg)
-        self.idle_since = self.smtp_server.clock()
-        self.settle(event, Reply.parse(msg))
-        self.conn.resume_reading()
-        self._advance()
+        self._take_answer(event, Reply.parse(msg))
 
     def close_when_done(self) -> None:
         """Close the connection as soon as the replies so far are sent."""

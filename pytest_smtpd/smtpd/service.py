@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from pytest_smtpd.network.loop import Loop, close_listener, listen
 from pytest_smtpd.protocol.replies import Reply
 
+from .workers import Workers
+
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
 _SHUTTING_DOWN = Reply(421, "Service not available, closing transmission channel", "4.3.2")
 _TIMEOUT = Reply(421, "Error: timeout", "4.4.2")
+
+#: How many hooks may block at once where the number of clients is not limited.
+MAX_WORKERS = 100
 
 
 class Service:
@@ -36,6 +41,9 @@ class Service:
     timeout = 0.0
     #: Tells the seconds by which the server goes.
     clock: Callable[[], float] = staticmethod(time.monotonic)
+    #: Whether `process_message` may block: it is called in a thread beside the one that serves, for several
+    #: clients at once.
+    blocking = False
 
     def __init__(self, address: Address, services: dict[int, Any]) -> None:
         self._map = services
@@ -48,6 +56,8 @@ class Service:
         self._thread: threading.Thread | None = None
         self._closing = False
         self._ended = threading.Event()
+        #: Where hooks run that may block; see `SMTPChannel.answer_later`.
+        self.workers = Workers(f"{type(self).__name__} worker", self.max_connections or MAX_WORKERS)
         self._listen(address)
 
     def handle_accepted(self, conn: Connection, addr: Address) -> SMTPChannel | None:
@@ -178,6 +188,9 @@ class Service:
         A closed server can be started again, on the same port. A hook may close its server, too: then this
         returns at once, and the server closes when the hook's own client has its answer.
         """
+        if self.workers.runs_here:
+            self.workers.afterwards(self._close_soon)
+            return
         with self._changing:
             self._map.pop(self.socket.fileno(), None)
             self._closing = True
@@ -192,12 +205,22 @@ class Service:
             ended.wait()
         self._join(thread)
 
+    def _close_soon(self) -> None:
+        """Close behind the answers that hooks have given so far; whoever wants to wait for it calls `close`."""
+        with self._changing:
+            self._map.pop(self.socket.fileno(), None)
+            self._closing = True
+            loop = self._loop
+        if loop is not None:
+            loop.call(lambda: self._detach(loop))
+
     def _join(self, thread: threading.Thread | None) -> None:
         if thread is not None and thread is not threading.current_thread():
             thread.join()
             with self._changing:
                 if self._thread is thread:
                     self._thread = None
+        self.workers.join()
 
     def _detach(self, loop: Loop) -> None:
         """Have it serve no longer; in the loop's thread."""
@@ -205,12 +228,17 @@ class Service:
             return
         for channel in list(self._channels):
             loop.call(partial(channel.end, _SHUTTING_DOWN))  # at once; what it raises is kept
+        self.workers.shut_down()
+        self.detached()
         loop.stop_listening(self.socket)
         with self._changing:
             self.errors += loop.errors
             loop.errors.clear()
             self._loop = None
             self._ended.set()
+
+    def detached(self) -> None:
+        """Take notice that the server serves no longer; in the thread that serves."""
 
     def __enter__(self) -> Self:
         return self.start()
