@@ -10,7 +10,7 @@ from typing import Self
 MAX_REPLY_LINE = 512
 
 #: From this code on replies are negative: 4yz transiently, 5yz permanently (RFC 5321 4.2.1).
-NEGATIVE = 400
+NEGATIVE, PERMANENT = 400, 500
 
 #: The code that closes the connection, whatever it answers (RFC 5321 3.8).
 SERVICE_NOT_AVAILABLE = 421
@@ -94,6 +94,11 @@ class Reply:
     def is_negative(self) -> bool:
         """Whether it is a transient or permanent negative reply, 4yz or 5yz."""
         return self.code >= NEGATIVE
+
+    @property
+    def is_permanent(self) -> bool:
+        """Whether it is a permanent negative reply, 5yz."""
+        return self.code >= PERMANENT
 
     def to_bytes(self, *, enhanced: bool = False) -> bytes:
         """Return the octets on the wire; with `enhanced`, each line of a 2yz, 4yz or 5yz has a status code."""

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from pytest_smtpd.network.loop import Loop
 
@@ -24,7 +26,22 @@ from .channel import SMTPChannel
 from .debugging import DebuggingServer
 from .server import SMTPServer, socket_map
 
-__all__ = ["DebuggingServer", "SMTPChannel", "SMTPServer", "loop"]
+if TYPE_CHECKING:
+    from .mailman import MailmanProxy
+    from .proxy import PureProxy
+
+__all__ = ["DebuggingServer", "MailmanProxy", "PureProxy", "SMTPChannel", "SMTPServer", "loop"]
+
+_PROXIES = {"MailmanProxy": "mailman", "PureProxy": "proxy"}
+
+
+def __getattr__(name: str) -> Any:
+    # Only who uses a proxy needs smtplib, which imports more than all of this package.
+    if name not in _PROXIES:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    value = globals()[name] = getattr(import_module(f".{_PROXIES[name]}", __name__), name)
+    return value
 
 
 def loop(

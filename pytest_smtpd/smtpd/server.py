@@ -107,10 +107,7 @@ class SMTPServer(Service):
     def receive(self, peer: Address, content: Content) -> Reply:
         """Translate a message for `process_message`, and its result into a reply."""
         transaction = content.transaction
-        # Classic data has LF for line ends and none at the end.
-        octets = content.data
-        if not transaction.is_binary:
-            octets = octets.removesuffix(b"\r\n").replace(b"\r\n", b"\n")
+        octets = classic_data(content)
         data: bytes | str = octets
         keywords = {}
         if self._decode_data:
@@ -134,6 +131,13 @@ class SMTPServer(Service):
 
     def note_tls_failure(self, peer: Address, error: OSError) -> None:
         """Take notice that TLS failed on a client's connection, which ends."""
+
+
+def classic_data(content: Content) -> bytes:
+    """Return what `process_message` gets of a message: LF for line ends, and none at the end."""
+    if content.transaction.is_binary:
+        return content.data
+    return content.data.removesuffix(b"\r\n").replace(b"\r\n", b"\n")
 
 
 def _read_status(status: object) -> Reply | None:
