@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from pytest_smtpd.protocol.events import Command, Connect
 from pytest_smtpd.protocol.mail import Content
@@ -13,12 +13,14 @@ from pytest_smtpd.protocol.session import NEED_DATA, Session
 from pytest_smtpd.protocol.state import DATA_SIZE_DEFAULT
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
     from pytest_smtpd.network.connection import Address, Connection
     from pytest_smtpd.protocol.events import Event
+    from pytest_smtpd.protocol.state import Settings
 
-    from .interface import Server
+    from .workers import Workers
 
 #: How long a TLS handshake may take, in seconds.
 HANDSHAKE_SECONDS = 30.0
@@ -27,6 +29,38 @@ Answer = TypeVar("Answer", bound="Reply | None")
 
 _TOO_MANY_CONNECTIONS = Reply(421, "Error: too many connections", "4.7.0")
 _LOCAL_ERROR = Reply(451, "Error: requested action aborted: local error in processing", "4.3.0")
+
+
+class Server(Protocol):
+    """What a channel needs of its server."""
+
+    settings: Settings
+    errors: list[BaseException]
+    #: What TLS is done with; None: there is none.
+    ssl_context: ssl.SSLContext | None
+    #: Whether TLS comes before the greeting, without STARTTLS (RFC 8314 3.3).
+    implicit_tls: bool
+    #: Whether clients come through a proxy that tells their address first.
+    proxy_protocol: bool
+    #: Tells the seconds by which the server goes.
+    clock: Callable[[], float]
+    #: Whether `receive` may block.
+    blocking: bool
+    #: Where calls are made that may block.
+    workers: Workers
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are more clients than there may be."""
+
+    def receive(self, peer: Address, content: Content) -> Reply:
+        """Return the answer to a message."""
+
+    def note_tls_failure(self, peer: Address, error: OSError) -> None:
+        """Take notice that TLS failed on a connection, which ends."""
+
+    def forget(self, channel: SMTPChannel) -> None:
+        """Take notice that the channel's connection is closed."""
 
 
 class SMTPChannel:
@@ -238,10 +272,7 @@ class SMTPChannel:
             return _LOCAL_ERROR
 
     def answer_later(self, choose: Callable[[], Reply]) -> None:
-        """Have the event that waits answered by a function that may block: it is called in a worker's thread.
-
-        Nothing is read from this client meanwhile, and all others are served.
-        """
+        """Have the event that waits answered by a function that may block: a worker calls it, and nobody else waits."""
         event = self.session.waiting
 
         def work() -> None:

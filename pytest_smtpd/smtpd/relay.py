@@ -103,8 +103,7 @@ class Relay:
         """Return what the next hop offers; if it can't be reached what it offered last, or everything."""
 
         def look() -> Reply:
-            self._connect()
-            self._release()
+            self._release(self._connect()[0])
             return NO_TRANSACTION
 
         self._attempt(look)
@@ -200,7 +199,7 @@ class Relay:
         if reply.is_positive:
             self._accepted = envelope
         elif reply.code != SERVICE_NOT_AVAILABLE:
-            self._release()
+            self._release(upstream)
         return reply
 
     def _ask_mail(self, upstream: Upstream, envelope: Envelope) -> Reply:
@@ -208,7 +207,7 @@ class Relay:
         try:
             command = envelope.mail_command(upstream.features, self.growth)
         except Refusal:
-            self._release()
+            self._release(upstream)
             raise
         return upstream.ask(command)
 
@@ -222,28 +221,28 @@ class Relay:
         return reply
 
     def _deliver(self, envelope: Envelope, content: RelayedContent) -> Reply:
-        if self._upstream is None or self._accepted != envelope or not self._upstream.is_alive:
-            self._open_anew(envelope)
         upstream = self._upstream
-        if upstream is None:
-            return NO_TRANSACTION
+        if upstream is None or self._accepted != envelope or not upstream.is_alive:
+            upstream = self._open_anew(envelope)
         reply = self._hand_over(upstream, content)
         if reply.is_positive:
-            self._release()
+            self._release(upstream)
         elif reply.code != SERVICE_NOT_AVAILABLE:
             self._reset()
         return reply
 
-    def _open_anew(self, envelope: Envelope) -> None:
+    def _open_anew(self, envelope: Envelope) -> Upstream:
         """Open a transaction with all of this envelope; raises Refusal, with none open, when it is refused."""
         reply = self._begin(envelope)
         for recipient in envelope.recipients:
             if reply.is_positive:
                 reply = self._add(recipient)
-        if not reply.is_positive:
+        upstream = self._upstream
+        if not reply.is_positive or upstream is None:
             if reply.code != SERVICE_NOT_AVAILABLE:
                 self._reset()
             raise Refusal(reply)
+        return upstream
 
     @staticmethod
     def _hand_over(upstream: Upstream, content: RelayedContent) -> Reply:
@@ -268,14 +267,13 @@ class Relay:
             self._drop()
             return
         if reply.is_positive:
-            self._release()
+            self._release(self._upstream)
         else:
             self._drop()
 
-    def _release(self) -> None:
-        upstream, self._upstream, self._accepted = self._upstream, None, None
-        if upstream is not None:
-            self._pool.give_back(upstream)
+    def _release(self, upstream: Upstream) -> None:
+        self._upstream = self._accepted = None
+        self._pool.give_back(upstream)
 
     def _drop(self) -> None:
         upstream, self._upstream, self._accepted = self._upstream, None, None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import tempfile
 import threading
@@ -315,3 +316,36 @@ def test_lines_are_not_smuggled_in() -> None:
     """A command with a line end in it is a ValueError: no text makes two commands."""
     with ScriptedServer() as server, opened(server.address) as upstream, pytest.raises(ValueError, match="newline"):
         upstream.ask("RCPT TO:<x>\r\nDATA")
+
+
+@pytest.mark.parametrize(
+    ("last_words", "reply"),
+    [
+        (b"552-5.3.4 That is\r\n552 5.3.4 enough\r\n", "552 5.3.4 That is\n5.3.4 enough"),
+        (b"250 OK\r\n", "it answered 250 before it had all"),
+        (b"", "closed the connection|reset by peer"),
+    ],
+)
+def test_a_server_that_hangs_up_amid_the_content(last_words: bytes, reply: str) -> None:
+    """What a server says that does not wait for the end of what it refuses is its answer; it can't accept so."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        upstream = Upstream(NextHop(address=("127.0.0.1", 25)))
+        upstream.sock = socket.create_connection(listener.getsockname())
+        theirs = listener.accept()[0]
+
+        def answer() -> None:
+            with theirs:
+                theirs.recv(100)
+                theirs.sendall(b"354 Go on\r\n")
+                theirs.recv(100)
+                theirs.sendall(last_words)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        try:
+            said = str(upstream.hand_over(RelayedContent(b"x" * 20_000_000, b"X-Peer: x"), in_a_chunk=False))
+        except OSError as error:
+            said = str(error)
+        assert re.fullmatch(f".*({reply}).*", said, re.DOTALL)
+        thread.join()
+        upstream.close()
