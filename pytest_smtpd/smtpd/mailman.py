@@ -73,6 +73,11 @@ class MailmanChannel(ProxyChannel):
         #: Of which recipients of the transaction it is known whether they are Mailman's.
         self._known: dict[str, bool] = {}
 
+    @property
+    def in_transaction(self) -> bool:
+        """Whether one of both waits for more of a transaction."""
+        return self.lists.in_transaction or super().in_transaction
+
     def reset(self) -> None:
         """End both transactions."""
         self.lists.reset()
@@ -146,7 +151,7 @@ class MailmanChannel(ProxyChannel):
             return refusal.reply
         others = [recipient for recipient in envelope.recipients if recipient not in lists]
         destinations = [(self.lists, self._for_mailman([recipient])) for recipient in lists]
-        destinations += [(self.relay, envelope.to(others))] if others else []
+        destinations += [(self.relay, envelope.to(others))] if others or not lists else []
         if len(destinations) == 1:
             [(relay, its_envelope)] = destinations
             return relay.deliver(its_envelope, content)
@@ -174,8 +179,8 @@ class MailmanProxy(PureProxy):
 
     Mailman's LMTP server, on `lmtp`, is asked about each recipient: what it accepts is its, what it refuses for
     good is the upstream's; if it can't be asked the recipient is refused with 451, and nothing goes the wrong way.
-    `is_list(address)` may tell instead, which may block: then Mailman gets what it returns true for, and nothing
-    else. All other options are PureProxy's; `relay_domains` and `relay_from` are about the upstream's recipients.
+    `is_list(address)` may tell instead, which may block, and is called for several clients at once: then Mailman gets
+    what it returns true for, and nothing else. All other options are PureProxy's; `relay_domains` and `relay_from` are about the upstream's recipients.
 
     A message for several lists, or for lists and others, is handed on several times: to each list, then to the
     upstream. The first refusal ends that and is the answer, so that no message is lost without the client knowing.

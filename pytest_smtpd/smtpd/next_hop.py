@@ -71,9 +71,14 @@ class NextHop:
         if (self.username is None) != (self.password is None):
             msg = "upstream_username and upstream_password need one another"
             raise ValueError(msg)
+        if not f"{self.username}{self.password}".isascii():
+            msg = "upstream_username and upstream_password are ASCII: smtplib sends nothing else"
+            raise ValueError(msg)
         if not self.timeout > 0:  # as NaN is not, either
             msg = f"upstream_timeout is a number of seconds, more than 0, not {self.timeout!r}"
             raise ValueError(msg)
+        if self.tls is not None and self.ssl_context is None:
+            object.__setattr__(self, "ssl_context", ssl.create_default_context())
 
 
 class NoConnectionError(OSError):

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 MAX_RECEIVED = 100
 #: How many clients a proxy has at once: each may hold a thread, and two proxies that lead to each other fill both.
 MAX_CONNECTIONS = 100
+#: How many seconds a client may be silent (RFC 5321 4.5.3.2.7), who may hold a connection to the upstream.
+IDLE_SECONDS = 300.0
 #: By how many octets a message grows at the most: the X-Peer line, and a line end in front of it.
 GROWTH = 64
 
@@ -75,9 +77,14 @@ class ProxyChannel(SMTPChannel):
         match command.stage if command else "":
             case "EHLO":
                 return partial(self.ask_ehlo, reply)
-            case "HELO" | "RSET" if self.relay.in_transaction:
+            case "HELO" | "RSET" if self.in_transaction:
                 return partial(self.ask_reset, reply)
         return None
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether others wait for more of a transaction."""
+        return self.relay.in_transaction
 
     # What blocks: in a worker.
 
@@ -130,8 +137,9 @@ class ProxyChannel(SMTPChannel):
                 return delivery.hand_on()
             with self.smtp_server.delivering(delivery):
                 reply = self.smtp_server.receive(self.peer, content)
-            # Who returns nothing, as one did in smtpd, has not decided otherwise.
-            return delivery.reply or reply if reply is content.reply else reply
+            if reply is content.reply:  # nothing was returned, as in smtpd
+                return delivery.reply or reply
+            return reply
         finally:
             self.reset()
 
@@ -178,7 +186,7 @@ class PureProxy(SMTPServer):
 
     - `upstream_tls` is "starttls" or "implicit" to encrypt, with the `upstream_ssl_context` or the system's CAs;
       nothing is ever sent in the clear then. `upstream_username` and `upstream_password` authenticate.
-    - `upstream_timeout` is how many seconds the upstream may take for a reply, and half of those for the content.
+    - `upstream_timeout` is how many seconds the upstream may take for a reply; twice as many for that to the content.
     - `relay_domains` has domains of recipients, and `relay_from` networks of clients such as "192.0.2.0/24", for
       which it relays, and for no others. Without either it relays for everybody: it then has to listen on a
       loopback address, unless `allow_open_relay` is true.
@@ -191,6 +199,7 @@ class PureProxy(SMTPServer):
 
     channel_class: type[SMTPChannel] = ProxyChannel
     max_connections = MAX_CONNECTIONS
+    timeout = IDLE_SECONDS
 
     def __init__(
         self,
@@ -269,6 +278,10 @@ class PureProxy(SMTPServer):
 
         It is called in workers, for several clients at once, when the upstream has accepted the recipients.
         """
+        return self._relay(peer, mailfrom, rcpttos, data)
+
+    def _relay(self, peer: Address, mailfrom: str, rcpttos: list[str], data: bytes | str) -> Reply:
+        """Relay the message that is being delivered, or else one that belongs to no session."""
         delivery: Delivery | None = getattr(self._here, "delivery", None)
         if delivery is not None:
             return delivery.hand_on_changed(mailfrom, rcpttos, data)
@@ -278,6 +291,21 @@ class PureProxy(SMTPServer):
             return Relay(pool, GROWTH).deliver(envelope, RelayedContent(_to_wire(data), x_peer(peer)))
         finally:
             pool.close()
+
+    def __init_subclass__(cls) -> None:
+        """Refuse what smtpd would have called, and which can't be meant any more: the upstream is asked before."""
+        super().__init_subclass__()
+        if "_deliver" in vars(cls):
+            msg = (
+                f"{cls.__name__}._deliver would never be called: override process_message; TLS and AUTH are options, "
+                "upstream_tls, upstream_username, upstream_password"
+            )
+            raise TypeError(msg)
+
+    def _deliver(self, mailfrom: str, rcpttos: list[str], data: Any) -> dict[str, tuple[int, bytes]]:
+        """Relay a message as smtpd's did, for who calls it in process_message; return who was refused: all, or nobody."""
+        reply = self._relay(("127.0.0.1", 0), mailfrom, rcpttos, data)
+        return {} if reply.is_positive else dict.fromkeys(rcpttos, (reply.code, reply.text.encode()))
 
     def detached(self) -> None:
         """Leave the upstream: the server serves no longer."""

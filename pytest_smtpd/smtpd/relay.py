@@ -159,6 +159,9 @@ class Relay:
             missing = isinstance(error, NoConnectionError)
             what = "no connection to" if missing else "the connection to"
             return Reply(451, f"Error: {what} the next hop: {error}", "4.4.1" if missing else "4.4.2")
+        except BaseException:
+            self._drop()
+            raise
         if reply.code != SERVICE_NOT_AVAILABLE:
             return reply
         # It closes its connection; the client's is none of its business (RFC 5321 3.8).

@@ -135,6 +135,12 @@ def test_a_slow_upstream(sink: Callable[..., Sink], options: tuple[str, ...]) ->
         assert converse(client)[-1].startswith("451 4.4.")
 
 
+def test_the_answer_to_the_content_may_take_longer(sink: Callable[..., Sink]) -> None:
+    """For its answer to the content an upstream has twice the time: who gives up too soon sends it twice."""
+    with proxied(sink("-W", ".:3"), timeout=2) as client:
+        assert converse(client)[-1].startswith("250 ")
+
+
 def test_a_refusal_amid_the_content(sink: Callable[..., Sink]) -> None:
     """An upstream that gives up in the midst of the content is 451 or what it said, and nothing was accepted."""
     running = sink("-A", "0")

@@ -50,6 +50,8 @@ def opened(address: tuple[str, int], **options: Any) -> Iterator[Upstream]:
         ({"ssl_context": client_context()}, "upstream_ssl_context needs upstream_tls"),
         ({"username": "ada"}, "upstream_username and upstream_password need one another"),
         ({"password": "secret"}, "upstream_username and upstream_password need one another"),
+        ({"username": "ad\u00e1", "password": "x"}, "are ASCII"),
+        ({"username": "ada", "password": "\u00e9"}, "are ASCII"),
         ({"timeout": 0}, "upstream_timeout is a number of seconds, more than 0, not 0"),
         ({"timeout": float("nan")}, "not nan"),
     ],
@@ -144,6 +146,10 @@ def test_a_connection_that_can_not_be_made_is_aborted() -> None:
             waiting.settimeout(0)
             waiting.connect_ex(listener.getsockname())
         upstream = Upstream(NextHop(address=listener.getsockname()))
+        upstream.abort()  # there is nothing yet
+        with pytest.raises(NoConnectionError, match="the proxy was closed"):
+            upstream.open()
+        upstream = Upstream(NextHop(address=listener.getsockname()))
         errors: list[Exception] = []
 
         def connect() -> None:
@@ -167,6 +173,7 @@ def test_what_is_closed_is_not_used() -> None:
     """A connection that is closed is dead, and says so."""
     with ScriptedServer() as server:
         upstream = Upstream(NextHop(address=server.address))
+        upstream.leave()
         alive = [upstream.is_alive]
         upstream.open()
         alive.append(upstream.is_alive)

@@ -283,6 +283,20 @@ def test_a_client_that_goes_away_while_the_upstream_is_asked() -> None:
         assert len(server.contents) == 1
 
 
+def test_a_client_that_says_nothing() -> None:
+    """A client may be silent for five minutes, then it is told so, and what it had begun is over."""
+
+    class Hasty(smtpd.PureProxy):
+        timeout = 0.2
+
+    assert smtpd.PureProxy.timeout == 300
+    with ScriptedServer() as server, proxied(server, Hasty) as proxy, RawClient(proxy.socket.getsockname()) as client:
+        client.read_reply()
+        client.ask("EHLO x")
+        client.ask(f"MAIL FROM:<{ADA}>")
+        assert client.read_reply() == "421 Error: timeout"
+
+
 def test_too_many_clients() -> None:
     """A proxy has a limit for its clients by itself, as each may cost a thread and a connection."""
 
@@ -547,6 +561,34 @@ def test_process_message_without_a_session(upstream: RecordingServer) -> None:
     assert str(reply) == "250 2.0.0 OK"
     proxy.close()
     assert upstream.messages.one().data == b"Subject: x\r\nX-Peer: 192.0.2.1\r\n\r\nHello\r\n"
+
+
+class Copied(smtpd.PureProxy):
+    """Has a process_message as smtpd's was, copied and changed."""
+
+    def process_message(self, peer: Any, mailfrom: str, rcpttos: list[str], data: Any, **kwargs: Any) -> None:
+        """Relay, and forget what was refused."""
+        self.refused = self._deliver(mailfrom, rcpttos, data)
+
+
+def test_a_copy_of_the_old_process_message() -> None:
+    """Who calls `_deliver`, as process_message did, gets the refusals; and so does the client."""
+    with ScriptedServer() as server, proxied(server, Copied) as proxy:
+        assert isinstance(proxy, Copied)
+        assert deliver(proxy) == "250 OK"
+        assert proxy.refused == {}
+        server.script["."] = b"554 No\r\n"
+        assert deliver(proxy) == "554 No"
+        assert proxy.refused == {BOB: (554, b"No")}
+
+
+def test_an_override_that_would_never_be_called() -> None:
+    """Who overrides `_deliver` is told what to do instead."""
+    with pytest.raises(TypeError, match=r"Mine\._deliver would never be called: .*upstream_tls"):
+
+        class Mine(smtpd.PureProxy):
+            def _deliver(self, mailfrom: str, rcpttos: list[str], data: Any) -> dict[str, tuple[int, bytes]]:
+                return {}
 
 
 class Channel(ProxyChannel):

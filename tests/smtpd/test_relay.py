@@ -355,6 +355,20 @@ def test_a_relay_that_was_aborted() -> None:
     assert server.verbs(0) == ["EHLO", "MAIL"]
 
 
+def test_what_goes_wrong_here() -> None:
+    """An error that is not the connection's leaves no connection open, and reaches who stops the proxy."""
+    hop = NextHop(address=("x" * 64 + ".example", 25))  # a label may have 63 octets
+    relay = Relay(Pool(hop))
+    with pytest.raises(UnicodeError):
+        relay.begin(ENVELOPE)
+    assert not relay.in_transaction
+    with pytest.raises(UnicodeError), smtpd.PureProxy(("127.0.0.1", 0), hop.address, map={}) as proxy:  # noqa: PT012
+        with RawClient(proxy.socket.getsockname()) as client:
+            client.read_reply()
+            assert client.ask("EHLO x").startswith("451 ")
+        proxy.stop()
+
+
 @pytest.mark.parametrize("verb", ["CONNECT", "EHLO", "MAIL", "RCPT", "DATA", "."])
 def test_what_blocks_is_aborted(verb: str) -> None:
     """Whatever the upstream does not answer, aborting ends the wait at once."""

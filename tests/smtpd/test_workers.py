@@ -190,6 +190,20 @@ def test_an_exception_reaches_who_stops_the_server() -> None:
         server.stop()
 
 
+def test_an_interrupt_in_a_worker_is_an_exception() -> None:
+    """A KeyboardInterrupt that a hook raises in a worker is kept as any other exception: it interrupts nobody there."""
+
+    def hook() -> None:
+        raise KeyboardInterrupt
+
+    server = Server(hook).start()
+    server.gate.opened.set()
+    with sending(server.address) as client:
+        assert client.read_reply().startswith("451 ")
+    with pytest.raises(KeyboardInterrupt):
+        server.stop()
+
+
 def test_stopping_waits_for_the_hook() -> None:
     """A server that is stopped tells the client so at once, and waits for the hook, whose exception it raises."""
     server = Server(lambda: str(1 / 0)).start()
