@@ -13,7 +13,7 @@ import pytest
 from scripted import ScriptedServer
 
 from pytest_smtpd import RecordingServer
-from pytest_smtpd.network.tls import client_context
+from pytest_smtpd.network.tls import client_context, server_context
 from pytest_smtpd.smtpd.envelope import Features
 from pytest_smtpd.smtpd.next_hop import NextHop, NoConnectionError, Upstream
 from pytest_smtpd.smtpd.relayed import RelayedContent
@@ -244,13 +244,25 @@ def test_no_tls_no_mail() -> None:
 
 
 def test_nothing_from_before_the_handshake() -> None:
-    """What an attacker puts behind the answer to STARTTLS is not taken for the encrypted server's."""
-    with (
-        ScriptedServer(STARTTLS=b"220 Go on\r\n250-evil\r\n250 AUTH PLAIN\r\n") as server,
-        pytest.raises(NoConnectionError),
-        opened(server.address, tls="starttls", timeout=1),
-    ):
-        pass
+    """What an attacker puts behind the answer to STARTTLS is not taken for what the encrypted server says."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection = listener.accept()[0]
+            connection.sendall(b"220 x\r\n")
+            for reply in (b"250 x\r\n", b"220 Go on\r\n250-evil\r\n250 SIZE 1\r\n"):
+                connection.recv(1000)
+                connection.sendall(reply)
+            with server_context().wrap_socket(connection, server_side=True) as encrypted:
+                encrypted.recv(1000)
+                encrypted.sendall(b"250-x\r\n250 DSN\r\n")
+                encrypted.recv(1000)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with opened(("localhost", listener.getsockname()[1]), tls="starttls", ssl_context=client_context()) as upstream:
+            assert upstream.features == Features(frozenset({"DSN"}))
+        thread.join()
 
 
 # AUTH.

@@ -10,10 +10,10 @@ import pytest
 from scripted import ScriptedServer
 from support import RawClient
 
-from pytest_smtpd import RecordingServer, smtpd
+from pytest_smtpd import RecordingServer, Reply, smtpd
 from pytest_smtpd.protocol.grammar import parse_parameters
 from pytest_smtpd.smtpd.envelope import EVERYTHING, Envelope, Recipient
-from pytest_smtpd.smtpd.next_hop import NextHop
+from pytest_smtpd.smtpd.next_hop import NextHop, Upstream
 from pytest_smtpd.smtpd.relay import MAX_IDLE, Pool, Relay
 from pytest_smtpd.smtpd.relayed import RelayedContent
 
@@ -353,6 +353,21 @@ def test_a_relay_that_was_aborted() -> None:
         assert str(relay.begin(ENVELOPE)) == "451 4.4.1 Error: no connection to the next hop: the client has gone"
         relay.abort()
     assert server.verbs(0) == ["EHLO", "MAIL"]
+
+
+def test_an_answer_at_the_last_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relay that is aborted just when its answer has come keeps no connection either."""
+    with ScriptedServer() as server, relaying(server) as relay:
+
+        def ask(upstream: Upstream, command: str) -> Reply:
+            reply = usual(upstream, command)
+            relay.abort()
+            return reply
+
+        usual = Upstream.ask
+        monkeypatch.setattr(Upstream, "ask", ask)
+        assert relay.begin(ENVELOPE).is_positive
+        assert not relay.in_transaction
 
 
 def test_what_goes_wrong_here() -> None:
