@@ -77,8 +77,6 @@ class NextHop:
         if not self.timeout > 0:  # as NaN is not, either
             msg = f"upstream_timeout is a number of seconds, more than 0, not {self.timeout!r}"
             raise ValueError(msg)
-        if self.tls is not None and self.ssl_context is None:
-            object.__setattr__(self, "ssl_context", ssl.create_default_context())
 
 
 class NoConnectionError(OSError):
@@ -153,8 +151,12 @@ class Upstream(smtplib.SMTP):
         self._received = b""
         context = self.hop.ssl_context or ssl.create_default_context()
         self._socket.settimeout(self.hop.timeout)
-        self.sock = context.wrap_socket(self._socket, server_hostname=self.hop.address[0])
+        # Known before it begins, so that `abort` reaches it.
+        self.sock = encrypted = context.wrap_socket(
+            self._socket, server_hostname=self.hop.address[0], do_handshake_on_connect=False
+        )
         self._check_aborted()
+        encrypted.do_handshake()
 
     def _greet(self) -> None:
         self.esmtp_features = {}

@@ -35,7 +35,7 @@ MAX_CONNECTIONS = 100
 #: How many seconds a client may be silent (RFC 5321 4.5.3.2.7), who may hold a connection to the upstream.
 IDLE_SECONDS = 300.0
 #: By how many octets a message grows at the most: the X-Peer line, and a line end in front of it.
-GROWTH = 64
+GROWTH = 80
 
 _LOOP = Reply(554, "Error: too many hops, the message goes in circles", "5.4.6")
 

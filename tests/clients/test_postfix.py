@@ -154,7 +154,7 @@ def test_what_it_offers_is_offered(proxy: smtpd.PureProxy) -> None:
     with connect(proxy) as client:
         client.ehlo()
         offered = client.esmtp_features
-    assert offered.pop("size") == str(100_000 - 64)
+    assert offered.pop("size") == str(100_000 - 80)
     assert offered.keys() == {"8bitmime", "smtputf8", "pipelining", "enhancedstatuscodes", "chunking", "dsn", "help"}
 
 

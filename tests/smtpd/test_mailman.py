@@ -136,7 +136,7 @@ def test_mailman_is_asked_by_address_alone(site: Site) -> None:
     with site.connect() as client:
         client.sendmail(ADA, [ANTS, BOB], CONTENT, ["BODY=8BITMIME"], ["NOTIFY=NEVER"])
     assert site.mailman.asked == [f"TO:<{ANTS}>", f"TO:<{BOB}>", f"TO:<{ANTS}>"]
-    assert site.mailman.messages.one().mail_options == ["SIZE=89", "BODY=8BITMIME"]
+    assert site.mailman.messages.one().mail_options == ["SIZE=105", "BODY=8BITMIME"]
     assert site.upstream.messages.one().rcpt_options == [["NOTIFY=NEVER"]]
 
 

@@ -6,6 +6,8 @@ import contextlib
 import gc
 import smtplib
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 from typing import TYPE_CHECKING, Any
@@ -404,6 +406,23 @@ def test_enable_smtputf8_makes_no_difference(upstream: RecordingServer) -> None:
         with proxied(upstream, enable_SMTPUTF8=enable) as proxy, connect(proxy) as client:
             client.ehlo()
             assert client.has_extn("SMTPUTF8")
+
+
+def test_the_module_has_its_names() -> None:
+    """The module has smtpd's names, says so of others, and imports smtplib only for who uses a proxy."""
+    code = """
+import sys
+from pytest_smtpd import smtpd
+assert "smtplib" not in sys.modules
+assert not hasattr(smtpd, "smtplib")
+from pytest_smtpd.smtpd import *
+assert smtpd.PureProxy is PureProxy and issubclass(MailmanProxy, PureProxy)
+assert "smtplib" in sys.modules
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)  # noqa: S603 - code from this file
+    assert {"DebuggingServer", "MailmanProxy", "PureProxy", "SMTPChannel", "SMTPServer"} <= set(smtpd.__all__)
+    with pytest.raises(AttributeError, match=r"^module 'pytest_smtpd\.smtpd' has no attribute 'Proxy'$"):
+        smtpd.Proxy  # noqa: B018 - reading the attribute is the test
 
 
 # Subclasses.
