@@ -112,16 +112,23 @@ class MailmanChannel(ProxyChannel):
 
     def _ask_mailman(self, mailbox: str) -> Reply | None:
         """Return Mailman's reply to its own recipient, None to any other; raises Refusal when that can't be told."""
-        is_list = self.smtp_server.is_list
         # Mailman's server takes no other addresses than ASCII ones.
-        if not mailbox.isascii() or (is_list is not None and not is_list(mailbox)):
+        if not mailbox.isascii() or not self._may_be_list(mailbox):
             self._known[mailbox] = False
             return None
         reply = self._probe(mailbox)
-        if reply.is_negative and is_list is not None:
+        if reply.is_negative and self.smtp_server.is_list is not None:
             raise Refusal(reply)
         self._known[mailbox] = reply.is_positive
         return reply if reply.is_positive else None
+
+    def _may_be_list(self, mailbox: str) -> bool:
+        """Return what `is_list` tells; raises Refusal when it can't ask whom it asks."""
+        is_list = self.smtp_server.is_list
+        try:
+            return is_list is None or is_list(mailbox)
+        except OSError as error:
+            raise Refusal(Reply(451, f"Error: there is no telling whose it is: {error}", "4.4.1")) from error
 
     def _probe(self, mailbox: str) -> Reply:
         """Return Mailman's positive or permanently negative reply to this recipient; raises Refusal for any other."""

@@ -238,6 +238,20 @@ def test_a_function_that_fails(make_site: Callable[..., Site]) -> None:
         site.proxy.stop()
 
 
+def test_a_function_that_can_not_ask(make_site: Callable[..., Site]) -> None:
+    """An OSError in `is_list` means that nobody can tell just now: 451, and no error of the function's."""
+
+    def is_list(_address: str) -> bool:
+        msg = "Mailman answered 503"
+        raise ConnectionError(msg)
+
+    site = make_site(is_list=is_list)
+    with pytest.raises(smtplib.SMTPRecipientsRefused, match=r"451, b'4\.4\.1 Error: .*Mailman answered 503"):
+        site.send(ANTS)
+    site.proxy.stop()
+    assert site.received == ([], [])
+
+
 def test_what_is_no_function() -> None:
     """A list of lists is no function: TypeError."""
     with pytest.raises(TypeError, match="is_list is a function"):
