@@ -49,6 +49,8 @@ class Service:
         self._map = services
         #: What hooks have raised, in order; `stop` raises it.
         self.errors: list[BaseException] = []
+        #: Where hooks run that may block; see `SMTPChannel.answer_later`.
+        self.workers = Workers(f"{type(self).__name__} worker", self.max_connections or MAX_WORKERS)
         self._channels: set[SMTPChannel] = set()
         # Held whenever one of these changes, and never while waiting: hooks may call `close`, too.
         self._changing = threading.RLock()
@@ -56,8 +58,6 @@ class Service:
         self._thread: threading.Thread | None = None
         self._closing = False
         self._ended = threading.Event()
-        #: Where hooks run that may block; see `SMTPChannel.answer_later`.
-        self.workers = Workers(f"{type(self).__name__} worker", self.max_connections or MAX_WORKERS)
         self._listen(address)
 
     def handle_accepted(self, conn: Connection, addr: Address) -> SMTPChannel | None:
@@ -222,6 +222,9 @@ class Service:
                     self._thread = None
         self.workers.join()
 
+    def detached(self) -> None:
+        """Take notice that the server serves no longer; in the thread that serves."""
+
     def _detach(self, loop: Loop) -> None:
         """Have it serve no longer; in the loop's thread."""
         if self._loop is not loop:
@@ -236,9 +239,6 @@ class Service:
             loop.errors.clear()
             self._loop = None
             self._ended.set()
-
-    def detached(self) -> None:
-        """Take notice that the server serves no longer; in the thread that serves."""
 
     def __enter__(self) -> Self:
         return self.start()
