@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from pytest_smtpd.protocol.events import Command, Connect
 from pytest_smtpd.protocol.mail import Content
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 #: How long a TLS handshake may take, in seconds.
 HANDSHAKE_SECONDS = 30.0
-
-Answer = TypeVar("Answer", bound="Reply | None")
 
 _TOO_MANY_CONNECTIONS = Reply(421, "Error: too many connections", "4.7.0")
 _LOCAL_ERROR = Reply(451, "Error: requested action aborted: local error in processing", "4.3.0")
@@ -261,7 +259,7 @@ class SMTPChannel:
             return self._call(method, event.argument)
         return event.reply
 
-    def _guard(self, choose: Callable[[], Answer]) -> Answer | Reply:
+    def _guard(self, choose: Callable[[], Reply | None]) -> Reply | None:
         """Answer 451 where a hook fails, and keep its exception."""
         try:
             return choose()
@@ -271,15 +269,16 @@ class SMTPChannel:
             self.smtp_server.errors.append(error)
             return _LOCAL_ERROR
 
-    def answer_later(self, choose: Callable[[], Reply]) -> None:
-        """Have the event that waits answered by a function that may block: a worker calls it, and nobody else waits."""
+    def answer_later(self, choose: Callable[[], Reply | None]) -> Reply | None:
+        """Have a function that may block answer the event that waits: a worker calls it. Return None, for `answer`."""
         event = self.session.waiting
 
         def work() -> None:
-            reply = self._guard(choose)
+            reply = self._guard(choose) or _LOCAL_ERROR
             self.conn.call(lambda: self._take_answer(event, reply))
 
         self.smtp_server.workers.submit(work)
+        return None
 
     def _take_answer(self, event: Event | None, reply: Reply) -> None:
         """Settle with the answer that has come at last; a client that has gone meanwhile asks no more."""
@@ -299,10 +298,7 @@ class SMTPChannel:
         if not content.reply.is_positive:
             return content.reply
         receive = partial(self.smtp_server.receive, self.peer, content)
-        if not self.smtp_server.blocking:
-            return receive()
-        self.answer_later(receive)
-        return None
+        return self.answer_later(receive) if self.smtp_server.blocking else receive()
 
     def _call(self, method: Callable[[Any, str | None], None], argument: str) -> Reply | None:
         """Have a subclass answer a command, and read the reply from what it pushes."""

@@ -61,10 +61,7 @@ class ProxyChannel(SMTPChannel):
         if reply is None or reply.is_negative:
             return reply
         ask = self._find_question(reply)
-        if ask is None:
-            return reply
-        self.answer_later(ask)
-        return None
+        return reply if ask is None else self.answer_later(ask)
 
     def _find_question(self, reply: Reply) -> Callable[[], Reply] | None:
         """Return what asks the upstream about the command to which this is the usual answer."""
@@ -122,11 +119,9 @@ class ProxyChannel(SMTPChannel):
 
     def process(self, content: Content) -> Reply | None:
         """Hand the message on, unless it can't be accepted anyway."""
-        hand_on = (
-            partial(self._hand_on, content) if content.reply.is_positive else partial(self.ask_reset, content.reply)
-        )
-        self.answer_later(hand_on)
-        return None
+        if not content.reply.is_positive:
+            return self.answer_later(partial(self.ask_reset, content.reply))
+        return self.answer_later(partial(self._hand_on, content))
 
     def _hand_on(self, content: Content) -> Reply:
         delivery = Delivery(self, content)
