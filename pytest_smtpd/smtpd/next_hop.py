@@ -137,7 +137,7 @@ class Upstream(smtplib.SMTP):
                 self._check_aborted()
                 connecting.settimeout(seconds)
                 connecting.connect(address)
-                if family != socket.AF_UNIX:
+                if not isinstance(address, str):
                     connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             except OSError as error:
                 self.close()
