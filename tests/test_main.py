@@ -523,3 +523,34 @@ def test_the_package_can_be_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
         runpy.run_path(sys.modules["pytest_smtpd.__main__"].__file__ or "", run_name="__main__")
     assert caught.value.code == 0
     assert capsys.readouterr().out.startswith("pytest-smtpd-server ")
+
+
+# Proxies.
+
+
+def test_the_default_class_hands_messages_on(start: Callable[..., Program]) -> None:
+    """Without -c the program is a proxy: what it receives reaches the other server, with an X-Peer."""
+    upstream = start("-n", "--json", "127.0.0.1:0")
+    proxy = start("-n", "127.0.0.1:0", f"127.0.0.1:{upstream.address[1]}")
+    send(proxy.address)
+    described = json.loads(upstream.stdout.readline())
+    assert (described["mailfrom"], described["rcpttos"]) == ("ada@example.org", ["bob@example.org"])
+    assert described["headers"]["x-peer"] == ["127.0.0.1"]
+    assert proxy.end() == ("", "", 0)
+
+
+@as_root
+def test_a_proxy_works_as_nobody(start: Callable[..., Program]) -> None:
+    """What a proxy imports late is there when it has become nobody."""
+    upstream = start("-n", "--json", "127.0.0.1:0")
+    proxy = start("127.0.0.1:0", f"127.0.0.1:{upstream.address[1]}")
+    send(proxy.address)
+    assert json.loads(upstream.stdout.readline())["subject"] == "Hello"
+    assert proxy.end() == ("", "", 0)
+
+
+def test_an_open_relay_is_an_error() -> None:
+    """A proxy that strangers could reach is refused in one line."""
+    output, errors, code = run("-n", "0.0.0.0:0", "127.0.0.1:25")
+    assert (output, code, errors.count("\n")) == ("", 2, 1)
+    assert errors.startswith("pytest-smtpd: error: PureProxy: ")

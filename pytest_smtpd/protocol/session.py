@@ -155,13 +155,23 @@ class Session:
         return self._pending
 
     def format(self, reply: Reply) -> str:
-        """Return a reply as this session sends it, without its last line end."""
-        return reply.to_bytes(enhanced=self._enhanced).decode().removesuffix("\r\n")
+        """Return a reply as this session sends it to what waits for its answer, without its last line end."""
+        enhanced = self._enhanced and (self._pending is None or self._pending.enhanced)
+        return reply.to_bytes(enhanced=enhanced).decode().removesuffix("\r\n")
 
     def end(self, reply: Reply) -> bytes:
         """End the session unasked, with a 421 (RFC 5321 3.8); return what is to be sent for it."""
         self.state.closing = True
         return reply.to_bytes(enhanced=self._enhanced)
+
+    def offer(self, settings: Settings) -> Reply:
+        """Go by other settings from here on, for who offers each client what another server does.
+
+        Return the answer to EHLO that tells so.
+        """
+        self.state.settings = settings
+        self._enhanced = "ENHANCEDSTATUSCODES" in settings.keywords
+        return settings.ehlo_replies[self.state.secure]
 
     # Large content goes past the input buffer: see MailData.
 

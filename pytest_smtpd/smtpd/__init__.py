@@ -16,7 +16,8 @@ called in the thread that serves, one at a time.
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from pytest_smtpd.network.loop import Loop
 from pytest_smtpd.protocol.state import DATA_SIZE_DEFAULT as DATA_SIZE_DEFAULT
@@ -27,7 +28,13 @@ from .debugging import DebuggingServer
 from .server import SMTPServer, socket_map
 from .service import raise_together
 
-__all__ = ["DebuggingServer", "SMTPChannel", "SMTPServer", "close_all", "loop"]
+if TYPE_CHECKING:
+    from .mailman import MailmanProxy
+    from .proxy import PureProxy
+
+__all__ = ["DebuggingServer", "MailmanProxy", "PureProxy", "SMTPChannel", "SMTPServer", "close_all", "loop"]
+
+_PROXIES = {"MailmanProxy": "mailman", "PureProxy": "proxy"}
 
 # What code that used smtpd finds here beside __all__.
 __version__ = "ESMTP pytest-smtpd-server"
@@ -72,6 +79,10 @@ def close_all(map: dict[int, SMTPServer] | None = None, ignore_all: bool = False
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PROXIES:
+        # Only who uses a proxy needs smtplib, which imports more than all of this package.
+        value = globals()[name] = getattr(import_module(f".{_PROXIES[name]}", __name__), name)
+        return value
     if name in {"asyncore", "asynchat"}:
         msg = f"there is no {name} here: smtpd.loop() replaces asyncore.loop(), smtpd.close_all() asyncore.close_all()"
         raise AttributeError(msg)

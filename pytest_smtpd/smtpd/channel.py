@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from pytest_smtpd.protocol.events import Command, Connect
+from pytest_smtpd.protocol.events import Command, Connect, Refusal
 from pytest_smtpd.protocol.mail import Content
 from pytest_smtpd.protocol.proxy_protocol import ProxyProtocol, ProxyProtocolError
 from pytest_smtpd.protocol.replies import Reply
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from pytest_smtpd.network.connection import Address, Connection
     from pytest_smtpd.protocol.events import Event
     from pytest_smtpd.protocol.state import Settings
+
+    from .workers import Workers
 
 #: How long a TLS handshake may take, in seconds.
 HANDSHAKE_SECONDS = 30.0
@@ -46,6 +49,10 @@ class Server(Protocol):
     timeout: float
     #: Tells the seconds by which the server goes.
     clock: Callable[[], float]
+    #: Whether `receive` may block.
+    blocking: bool
+    #: Where calls are made that may block.
+    workers: Workers
 
     @property
     def is_full(self) -> bool:
@@ -230,11 +237,24 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
         """
         try:
             return self._choose(event)
-        except KeyboardInterrupt:
-            raise
         except BaseException as error:  # noqa: BLE001 - also pytest.fail(): it reaches whoever stops the server
-            self.smtp_server.errors.append(error)
-            return _LOCAL_ERROR
+            return self._answer_to(error)
+
+    def _guard(self, choose: Callable[[], Reply | None]) -> Reply | None:
+        """Call what may be a hook."""
+        try:
+            return choose()
+        except BaseException as error:  # noqa: BLE001
+            return self._answer_to(error)
+
+    def _answer_to(self, error: BaseException) -> Reply:
+        """Answer 451 where a hook fails, and keep its exception."""
+        if isinstance(error, Refusal):
+            return error.reply
+        if isinstance(error, KeyboardInterrupt) and not self.smtp_server.workers.runs_here:
+            raise error  # it ends who serves
+        self.smtp_server.errors.append(error)
+        return _LOCAL_ERROR
 
     def _choose(self, event: Event) -> Reply | None:
         if self._sees_lines and not isinstance(event, Connect):
@@ -250,6 +270,27 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
         if isinstance(event, Connect) and self.smtp_server.is_full:
             return _TOO_MANY_CONNECTIONS
         return event.reply
+
+    def answer_later(self, choose: Callable[[], Reply | None]) -> Reply | None:
+        """Have a function that may block answer the event that waits: a worker calls it. Return None, for `answer`."""
+        event = self.session.waiting
+
+        def work() -> None:
+            reply = self._guard(choose) or _LOCAL_ERROR
+            self.conn.call(lambda: self._take_answer(event, reply))
+
+        self.smtp_server.workers.submit(work)
+        return None
+
+    def _take_answer(self, event: Event | None, reply: Reply) -> None:
+        """Settle with the answer that has come at last; a client that has gone meanwhile asks no more."""
+        if event is None or event is not self.session.waiting:
+            return
+        self.idle_since = self.smtp_server.clock()
+        self.settle(event, reply)
+        if not self.conn.is_closed:
+            self.conn.resume_reading()
+            self._advance()
 
     def _answer_line(self, event: Event) -> None:
         """Show a line, or content, to a subclass that wants to see them all."""
@@ -279,11 +320,12 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
     def deliver(self, content: Content) -> None:
         """Store the message, whose 250 is about to be sent."""
 
-    def process(self, content: Content) -> Reply:
-        """Give the message to the server, unless it can't be accepted anyway."""
+    def process(self, content: Content) -> Reply | None:
+        """Give the message to the server, unless it can't be accepted anyway; None: the answer comes later."""
         if not content.reply.is_positive:
             return content.reply
-        return self.smtp_server.receive(self.peer, content, decode_data=self._decode_data)
+        receive = partial(self.smtp_server.receive, self.peer, content, decode_data=self._decode_data)
+        return self.answer_later(receive) if self.smtp_server.blocking else receive()
 
     def _call(self, method: Callable[..., None], *arguments: object) -> Reply | None:
         """Have a subclass answer, and read the reply from what it pushes."""
@@ -306,10 +348,7 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
         if event is None:
             msg = f"there is no command to answer with {msg!r}"
             raise RuntimeError(msg)
-        self.idle_since = self.smtp_server.clock()
-        self.settle(event, Reply.parse(msg))
-        self.conn.resume_reading()
-        self._advance()
+        self._take_answer(event, Reply.parse(msg))
 
     def close_when_done(self) -> None:
         """Close the connection as soon as the replies so far are sent."""

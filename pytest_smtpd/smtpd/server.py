@@ -108,10 +108,7 @@ class SMTPServer(Service):
         """
         decode_data = self._decode_data if decode_data is None else decode_data
         transaction = content.transaction
-        # Classic data has LF for line ends and none at the end.
-        octets = content.data
-        if not transaction.is_binary:
-            octets = octets.removesuffix(b"\r\n").replace(b"\r\n", b"\n")
+        octets = classic_data(content)
         data: bytes | str = octets
         keywords = {}
         if decode_data:
@@ -153,6 +150,13 @@ def _classic_settings(data_size_limit: int, enable_SMTPUTF8: bool, decode_data: 
         parameters_after_helo=False,
         extensions=extensions.without(hidden),
     )
+
+
+def classic_data(content: Content) -> bytes:
+    """Return what `process_message` gets of a message: LF for line ends, and none at the end."""
+    if content.transaction.is_binary:
+        return content.data
+    return content.data.removesuffix(b"\r\n").replace(b"\r\n", b"\n")
 
 
 def _read_status(status: object) -> Reply | None:

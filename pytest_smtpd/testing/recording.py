@@ -156,7 +156,7 @@ class RecordingChannel(SMTPChannel):
             self._generation = self.smtp_server.messages.generation
         return super().answer(event)
 
-    def process(self, content: Content) -> Reply:
+    def process(self, content: Content) -> Reply | None:
         """Ask `process_message` only where there is one: it costs a copy of the content."""
         return super().process(content) if self.smtp_server.has_hook else content.reply
 

@@ -362,7 +362,7 @@ class Hesitant(smtpd.SMTPChannel):
         """Leave it to smtpd."""
         super().found_terminator()
 
-    def process(self, content: Content) -> Reply | None:  # type: ignore[override] # None: later
+    def process(self, content: Content) -> Reply | None:
         """Decide later, when everything else is done."""
         server = self.smtp_server
         assert isinstance(server, Server)

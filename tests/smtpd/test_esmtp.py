@@ -1083,3 +1083,19 @@ def test_tls_costs_nothing_until_it_is_used() -> None:
     command = [sys.executable, "-W", "error", "-c", script]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - the script above
     assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_an_overridden_ehlo_that_answers_as_usual() -> None:
+    """A channel whose `smtp_EHLO` calls super offers what it would without: keywords carry no status codes (RFC 2034 4)."""
+
+    class Channel(RecordingChannel):
+        def smtp_EHLO(self, arg: str | None) -> None:  # noqa: N802 - a command's name
+            super().smtp_EHLO(arg)
+
+    class Server(RecordingServer):
+        channel_class = Channel
+
+    with Server() as server, smtplib.SMTP(*server.address) as client:
+        client.ehlo()
+        assert {"size", "enhancedstatuscodes"} <= client.esmtp_features.keys()
+        assert client.docmd("NOOP") == (250, b"2.0.0 OK")
