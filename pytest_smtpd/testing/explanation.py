@@ -11,12 +11,14 @@ from pytest_smtpd.protocol.commands import Helo, Quit, Rset
 from pytest_smtpd.protocol.events import Connect
 from pytest_smtpd.protocol.mail import Mail, Rcpt
 from pytest_smtpd.protocol.starttls import StartTls
+from pytest_smtpd.smtpd.service import raise_together
 
 from .dialogue import Remark
 from .shown import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from types import TracebackType
 
     from pytest_smtpd.protocol.replies import Reply
 
@@ -206,7 +208,17 @@ def format_errors(errors: Sequence[BaseException]) -> list[str]:
     """Return the tracebacks of what hooks have raised: of the first ones, and of each the end."""
     lines = []
     for error in errors[:MAX_ERRORS]:
-        traced = "".join(traceback.format_exception(error)).splitlines()
+        traced = "".join(traceback.format_exception(type(error), error, _hook_traceback(error))).splitlines()
         lines += ["…"] if len(traced) > MAX_LINES else []
         lines += [shorten(line, MAX_WIDTH) for line in traced[-MAX_LINES:]]
     return [*lines, f"… and {len(errors) - MAX_ERRORS} more"] if len(errors) > MAX_ERRORS else lines
+
+
+def _hook_traceback(error: BaseException) -> TracebackType | None:
+    """Return the traceback without where the error was raised once more, for the test that is told of it."""
+    entry = found = error.__traceback__
+    while entry is not None:
+        if entry.tb_frame.f_code is raise_together.__code__:
+            found = entry.tb_next
+        entry = entry.tb_next
+    return found
