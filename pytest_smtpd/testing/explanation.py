@@ -11,7 +11,6 @@ from pytest_smtpd.protocol.commands import Helo, Quit, Rset
 from pytest_smtpd.protocol.events import Connect
 from pytest_smtpd.protocol.mail import Mail, Rcpt
 from pytest_smtpd.protocol.starttls import StartTls
-from pytest_smtpd.smtpd.service import raise_together
 
 from .dialogue import Remark
 from .shown import shorten
@@ -38,6 +37,9 @@ _LISTED_RECIPIENTS, _LONGEST_ADDRESS = 5, 256
 
 #: What the first of several lines of a reply has behind its code.
 _MORE_LINES = re.compile(r"^((?:S: )?[0-9]{3})-")
+
+#: The modules that call hooks, and keep what these raise.
+_CALLERS_OF_HOOKS = {"pytest_smtpd.smtpd.channel", "pytest_smtpd.network.loop"}
 
 
 def format_envelope(mailfrom: str, rcpttos: Sequence[str]) -> str:
@@ -215,10 +217,8 @@ def format_errors(errors: Sequence[BaseException]) -> list[str]:
 
 
 def _hook_traceback(error: BaseException) -> TracebackType | None:
-    """Return the traceback without where the error was raised once more, for the test that is told of it."""
-    entry = found = error.__traceback__
-    while entry is not None:
-        if entry.tb_frame.f_code is raise_together.__code__:
-            found = entry.tb_next
+    """Return the traceback from where a hook was called, without where it was raised once more to fail a test."""
+    entry = error.__traceback__
+    while entry is not None and entry.tb_frame.f_globals.get("__name__") not in _CALLERS_OF_HOOKS:
         entry = entry.tb_next
-    return found
+    return entry or error.__traceback__
