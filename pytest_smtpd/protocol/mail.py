@@ -214,6 +214,8 @@ class Content(Event):
 
     #: The command that ends the content; "": a lone dot did.
     command: str = ""
+    #: Whether nothing is to be stored any more.
+    stored: bool = False
 
     def __init__(
         self, transaction: Transaction, store: ContentStore, about: range, accepted: list[int] | None = None
@@ -261,6 +263,8 @@ class Content(Event):
 
     def decide(self, reply: Reply) -> bool:
         """Note an answer that is about to be sent; return whether it completes a message to be stored."""
+        if self.stored:
+            return False
         if reply.is_positive:
             self.accepted += self.about
         return bool(self.accepted) and self._completes(reply)

@@ -124,7 +124,7 @@ class Session:
         state = self.state
         if reply.is_negative:
             state.count_error()
-        self._output.append(reply.to_bytes(enhanced=self._enhanced and event.enhanced))
+        self._output.append(self.octets_of(event, reply))
         event.take(state, reply)
         if event.receiving is not None:
             # Whoever keeps the event, a dialogue does, keeps no content.
@@ -136,6 +136,10 @@ class Session:
             state.closing = True
         if event.lints:
             state.note(event.lints)
+
+    def octets_of(self, event: Event, reply: Reply) -> bytes:
+        """Return the octets of a reply to this event."""
+        return reply.to_bytes(enhanced=self._enhanced and event.enhanced)
 
     def data_to_send(self) -> bytes:
         """Return the octets of the replies since the last call."""
@@ -159,6 +163,11 @@ class Session:
         """End the session unasked, with a 421 (RFC 5321 3.8); return what is to be sent for it."""
         self.state.closing = True
         return reply.to_bytes(enhanced=self._enhanced)
+
+    @property
+    def receiving(self) -> Receiver | None:
+        """What takes the octets of content, if they come now."""
+        return self._receiving[0] if self._receiving else None
 
     # Large content goes past the input buffer: see MailData.
 

@@ -228,10 +228,10 @@ class SMTPChannel:
 
     def _respond(self, event: Event) -> None:
         reply = self.answer(event)
-        if reply is None:
-            self.conn.pause_reading()
-        else:
+        if reply is not None:
             self.settle(event, reply)
+        elif event is self.session.waiting:
+            self.conn.pause_reading()
 
     def settle(self, event: Event, reply: Reply) -> None:
         """Record, then send the answer that was decided: who has read it may look for the message."""

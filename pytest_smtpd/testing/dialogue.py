@@ -101,7 +101,9 @@ class Dialogue:
             return
         if said.said:
             yield Line(seconds, "C", said.said, said.secret)
-        for line in reply.to_bytes(enhanced=self._enhanced and said.enhanced).decode().splitlines():
+        for line in (
+            reply.to_bytes(enhanced=self._enhanced and said.enhanced).decode("utf-8", "backslashreplace").splitlines()
+        ):
             yield Line(seconds, "S", line)
 
     def format(self, *, secrets: bool = False) -> str:

@@ -10,17 +10,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_smtpd.protocol.events import Refusal
-from pytest_smtpd.protocol.grammar import format_parameters
-from pytest_smtpd.protocol.mail import Content, Mail
 from pytest_smtpd.protocol.replies import Reply
-from pytest_smtpd.smtpd.channel import SMTPChannel
 from pytest_smtpd.smtpd.server import SMTPServer
 
 from .access import Access
 from .assertions import Assertions
-from .dialogue import Dialogue
+from .channel import RecordingChannel
 from .explanation import Incidents, format_dialogues, format_envelope, format_errors, format_peer, list_section
-from .message import Message
+from .faults import Rule, Rules
 from .options import Configuration, configure
 from .outbox import Generation, Outbox
 
@@ -28,15 +25,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import Unpack
 
-    from pytest_smtpd.protocol.events import Event
+    from pytest_smtpd.network.connection import Address
     from pytest_smtpd.protocol.state import Settings
 
+    from .dialogue import Dialogue
+    from .message import Message
     from .options import Options
 
 #: How many dialogues are kept.
 MAX_DIALOGUES = 1000
 
 _NO_PASSWORDS = Reply(454, "Temporary authentication failure", "4.7.0")
+_TEST_ENDED = Reply(421, "Service not available, the test has ended", "4.3.2")
 _OPTIONS_CHANGED = Reply(421, "Service not available, its options have changed", "4.3.2")
 
 
@@ -78,88 +78,7 @@ class LateMailWarning(UserWarning):
     """Mail came that an earlier test has begun to send; it is in no mailbox."""
 
 
-class RecordingChannel(SMTPChannel):
-    """Records each message before its 250 is sent."""
-
-    smtp_server: RecordingServer
-    #: When the transaction began.
-    _generation: Generation
-    #: What is said on this connection in the present generation, and which that is.
-    _dialogue: Dialogue
-    _dialogue_generation: Generation | None = None
-
-    @property
-    def dialogue(self) -> Dialogue:
-        """What is said on this connection, since it was made or since the server was cleared."""
-        generation = self.smtp_server.messages.generation
-        if self._dialogue_generation is not generation:
-            enhanced = "ENHANCEDSTATUSCODES" in self.session.state.settings.keywords
-            self._dialogue = Dialogue(self.peer, self.smtp_server.clock(), enhanced=enhanced)
-            self._dialogue_generation = self.smtp_server.begin_dialogue(self._dialogue)
-        return self._dialogue
-
-    def settle(self, event: Event, reply: Reply) -> None:
-        """Note the exchange, record a message, send."""
-        self.dialogue.add(self.smtp_server.clock(), event, reply)
-        super().settle(event, reply)
-
-    def end(self, reply: Reply) -> None:
-        """End the session unasked, and note it."""
-        if not self.session.state.closing:
-            self.dialogue.add(self.smtp_server.clock(), None, reply)
-        super().end(reply)
-
-    def tls_established(self) -> None:
-        """Begin anew, encrypted, and note it."""
-        self.dialogue.remark(self.smtp_server.clock(), "TLS is active")
-        super().tls_established()
-
-    def tls_failed(self, error: OSError) -> None:
-        """Note that TLS failed."""
-        self.dialogue.remark(self.smtp_server.clock(), f"TLS failed: {error}")
-        super().tls_failed(error)
-
-    def answer(self, event: Event) -> Reply | None:
-        """Answer as usual; note when a transaction begins."""
-        if isinstance(event, Mail) and self.session.state.transaction is None:
-            self._generation = self.smtp_server.messages.generation
-        return super().answer(event)
-
-    def process(self, content: Content) -> Reply:
-        """Ask `process_message` only where there is one: it costs a copy of the content."""
-        return super().process(content) if self.smtp_server.has_hook else content.reply
-
-    def deliver(self, content: Content) -> None:
-        """Record the message."""
-        state, transaction = self.session.state, content.transaction
-        message = Message(
-            peer=self.peer,
-            mailfrom=transaction.reverse_path.mailbox,
-            rcpttos=[transaction.forward_paths[index].mailbox for index in content.accepted],
-            data=content.data,
-            mail_options=format_parameters(transaction.parameters),
-            rcpt_options=[format_parameters(transaction.forward_parameters[index]) for index in content.accepted],
-            helo=state.helo or "",
-            esmtp=state.esmtp,
-            tls=self.conn.tls.info if self.conn.tls else None,
-            auth=state.identity,
-            envelope_lints=tuple(transaction.lints),
-            dialogue=self.dialogue,
-        )
-        self.smtp_server.record(message, self._generation)
-
-    def connection_lost(self) -> None:
-        """Record the transaction that this ends, if there is one."""
-        if self._dialogue_generation is not None:
-            self._dialogue.ended = True
-        if self.session.state.transaction is not None:
-            self.smtp_server.note_aborted(
-                AbortedTransaction(self.peer, self.mailfrom or "", self.rcpttos), self._generation
-            )
-        super().connection_lost()
-
-
-class RecordingServer(Access, Assertions, SMTPServer):
+class RecordingServer(SMTPServer, Access, Assertions):
     """An SMTP server on (host, port), port 0 for any free one, that records messages.
 
         with RecordingServer() as server:
@@ -187,6 +106,8 @@ class RecordingServer(Access, Assertions, SMTPServer):
         self.tls_failures: list[TLSFailure] = []
         #: The messages that came for an owner before the present one; see `clear`.
         self.late: list[LateMessage] = []
+        #: What `on` has added.
+        self.rules = Rules(self.call)
         self._initial: Mapping[str, Any] = options
         self._given: Mapping[str, Any] = options
         self._apply(self._check(options))
@@ -233,12 +154,35 @@ class RecordingServer(Access, Assertions, SMTPServer):
         finally:
             self._use(before)
 
+    def on(
+        self,
+        stage: str,
+        match: Callable[[Message], object] | None = None,
+        *,
+        after_bytes: int | None = None,
+        **options: Any,
+    ) -> Rule:
+        """Return a rule: what to do instead of what a well-behaved server does, as its methods say then.
+
+            server.on("RCPT", rcpttos="bob@example.org", times=2).defer("4.2.1 Mailbox busy")
+
+        `stage` is a verb such as "RCPT", "CONNECT", "CONTENT" (behind the content of a message), "TLS" (the
+        handshake) or "ANY". `match` is asked with what is known of the message so far; criteria go by name as
+        in `assert_received`. In the stage RCPT, `rcpttos` is the recipient that is asked for. The window:
+        `times`, `after`, `every`, `nth`, `probability` and `seed`, see `Window`. With `after_bytes`, CONTENT
+        stands for the moment when so many octets have come, and more are to.
+
+        For each event the first rule applies that fits. Rules end with the test.
+        """
+        return self.rules.add(stage, match, after_bytes, options)
+
     def reset(self, owner: str = "", **options: Unpack[Options]) -> None:
         """Be as new, for this owner, with the options of the constructor and these.
 
         Where that changes options, sessions that are open are ended with 421: they would go on with others.
         """
         self.clear(owner)
+        self.rules.clear(_TEST_ENDED)
         given = {**self._initial, **options}
         if given != self._given:
             self._use(given)
@@ -288,11 +232,11 @@ class RecordingServer(Access, Assertions, SMTPServer):
         if not self.messages.add(message, generation) and generation.owner != self.messages.generation.owner:
             self.late.append(LateMessage(message, generation.owner))
 
-    def note_aborted(self, aborted: AbortedTransaction, generation: Generation) -> None:
+    def note_aborted(self, peer: Address, mailfrom: str, rcpttos: list[str], generation: Generation) -> None:
         """Keep a transaction that was begun in this generation and not ended."""
         with self._clearing:
             if generation is self.messages.generation:
-                self.aborted.append(aborted)
+                self.aborted.append(AbortedTransaction(peer, mailfrom, rcpttos))
 
     @property
     def dialogues(self) -> list[Dialogue]:

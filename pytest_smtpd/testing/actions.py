@@ -1,0 +1,319 @@
+"""Actions: what a rule does to one event, step by step, in the serving thread."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import struct
+from enum import Enum
+from typing import TYPE_CHECKING, TypeAlias
+
+from pytest_smtpd.protocol.replies import NEGATIVE, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from .channel import RecordingChannel
+    from .faults import Rule
+    from .occasions import Occasion
+
+
+class _Wait(Enum):
+    WAIT = "WAIT"
+
+
+#: What an action returns when the script goes on later, by `Run.resume`.
+WAIT = _Wait.WAIT
+
+#: One step of a script.
+Action: TypeAlias = "Callable[[Run], _Wait | None]"
+
+#: The codes, beside negative ones, that a client can make sense of (RFC 5321 4.3.2, RFC 3207 4, RFC 4954 6).
+_POSITIVE: dict[str, tuple[int, ...]] = {
+    "CONNECT": (220,),
+    "DATA": (354,),
+    "QUIT": (221,),
+    "STARTTLS": (220,),
+    "AUTH": (235, 334),
+    "RCPT": (250, 251),
+    "VRFY": (250, 251, 252),
+    "HELP": (211, 214),
+}
+#: The verbs whose positive answer is 250, and that of no other.
+_ANSWERED_250 = frozenset({"EHLO", "HELO", "LHLO", "MAIL", "RSET", "NOOP", "BDAT", "EXPN", "CONTENT"})
+_ACCEPTED = {"CONNECT": "localhost ESMTP", "DATA": "End data with <CR><LF>.<CR><LF>", "QUIT": "Bye"}
+_REJECTIONS = {
+    "CONNECT": Reply(554, "No SMTP service here", "5.3.2"),
+    "RCPT": Reply(550, "No such user here", "5.1.1"),
+    "DATA": Reply(554, "Transaction failed", "5.0.0"),
+    "CONTENT": Reply(554, "Message refused", "5.7.1"),
+    "AUTH": Reply(535, "Authentication credentials invalid", "5.7.8"),
+    "STARTTLS": Reply(502, "STARTTLS not implemented", "5.5.1"),
+    "": Reply(550, "Requested action not taken", "5.0.0"),
+}
+_DEFERRALS = {
+    "CONNECT": Reply(421, "Service not available, try again later", "4.3.2"),
+    "RCPT": Reply(450, "Mailbox busy, try again later", "4.2.1"),
+    "AUTH": Reply(454, "Temporary authentication failure", "4.7.0"),
+    "STARTTLS": Reply(454, "TLS not available due to temporary reason", "4.7.0"),
+    "": Reply(451, "Requested action aborted, try again later", "4.3.0"),
+}
+_CODE = re.compile(r"([2-5][0-9]{2})(?: |\Z)")
+_ENHANCED = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?: |\Z)")
+
+
+class RawReply(Reply):
+    """A reply of any octets; its code is what the session goes by."""
+
+    octets: bytes
+
+    def __init__(self, code: int, octets: bytes) -> None:
+        super().__init__(code)
+        object.__setattr__(self, "octets", octets)
+
+    def to_bytes(self, *, enhanced: bool = False) -> bytes:  # noqa: ARG002
+        """Return the octets."""
+        return self.octets
+
+
+class Run:
+    """One application of a rule: goes through its script, and answers at the end."""
+
+    def __init__(self, rule: Rule, occasion: Occasion) -> None:
+        self.rule = rule
+        self.occasion = occasion
+        self.channel = occasion.channel
+        self._script = iter(rule.script)
+        #: The answer that was chosen; None: the usual one.
+        self.reply: Reply | None = None
+        #: Cuts the octets of the answer into pieces; and the seconds between two of them.
+        self.cut: Callable[[bytes], Iterator[bytes]] | None = None
+        self.pause = 0.0
+        #: Ends the connection behind the answer, if there is one.
+        self.ending: Callable[[RecordingChannel], None] | None = None
+
+    def resume(self) -> None:
+        """Go on until the script waits or ends; then answer."""
+        waiting = self.channel.smtp_server.rules.waiting
+        waiting.discard(self)
+        if self.channel.conn.is_closed:
+            return
+        for action in self._script:
+            if action(self) is WAIT:
+                waiting.add(self)
+                return
+        self._finish()
+
+    def after(self, seconds: float, call: Callable[[], None]) -> None:
+        """Have this called later."""
+        loop = self.channel.smtp_server.loop
+        if loop is not None:
+            loop.call_later(seconds, call)
+
+    def _finish(self) -> None:
+        if self.reply is None and self.ending is not None:
+            self.ending(self.channel)
+            return
+        reply = self.reply or self.occasion.usual_reply()
+        if reply is None or self.cut is None:
+            self._answer(reply, reply)
+        else:
+            self.channel.flush()
+            self._send_pieces(reply, self.cut(self.occasion.octets_of(reply)), b"")
+
+    def _send_pieces(self, reply: Reply, pieces: Iterator[bytes], piece: bytes) -> None:
+        """Send one piece after the other; with the last one the event is answered."""
+        piece = piece or next(pieces, b"")
+        following = next(pieces, b"")
+        if not following:
+            self._answer(reply, RawReply(reply.code, piece))
+        elif not self.channel.conn.is_closed:
+            self.channel.conn.write(piece)
+            self.after(self.pause, lambda: self._send_pieces(reply, pieces, following))
+
+    def _answer(self, reply: Reply | None, sent: Reply | None) -> None:
+        self.occasion.settle(reply, sent)
+        if self.ending is not None:
+            self.ending(self.channel)
+
+
+# Answers.
+
+
+def answer(stage: str, code: int, text: str, *, raw: bool) -> Action:
+    """Choose an answer; raises ValueError if no client could make sense of it at this stage."""
+    reply = _read_reply(code, text)
+    if reply.code < NEGATIVE and not raw:
+        _check_code(stage, reply.code)
+    return _choose(reply)
+
+
+def reject(stage: str, text: str) -> Action:
+    """Choose a 5yz."""
+    return _choose(_refusal(_REJECTIONS, stage, text, 5))
+
+
+def defer(stage: str, text: str) -> Action:
+    """Choose a 4yz."""
+    return _choose(_refusal(_DEFERRALS, stage, text, 4))
+
+
+def accept(stage: str) -> Action:
+    """Choose the positive answer."""
+    return _choose(_acceptance(stage))
+
+
+def discard(stage: str) -> Action:
+    """Choose a 250 for a message that is not recorded."""
+    _only_content(stage, "discard")
+
+    def act(run: Run) -> None:
+        run.occasion.drop()
+        run.reply = _acceptance(stage)
+
+    return act
+
+
+def raw(octets: object) -> Action:
+    """Choose octets for an answer."""
+    if not isinstance(octets, bytes):
+        msg = f"raw() takes the octets that are sent, bytes, not {octets!r}"
+        raise TypeError(msg)
+    code = int(octets[:3]) if re.match(rb"[2-5][0-9]{2}", octets) else 550
+    return _choose(RawReply(code, octets))
+
+
+def store(stage: str) -> Action:
+    """Record the message now."""
+    _only_content(stage, "store")
+
+    def act(run: Run) -> None:
+        run.occasion.store()
+
+    return act
+
+
+def _read_reply(code: int, text: str) -> Reply:
+    """Return a reply whose text may begin with an enhanced status code."""
+    match = _ENHANCED.match(text)
+    return Reply(code, text[match.end() :], match[1]) if match else Reply(code, text)
+
+
+def _choose(reply: Reply) -> Action:
+    def act(run: Run) -> None:
+        run.reply = reply
+
+    return act
+
+
+def _acceptance(stage: str) -> Reply:
+    code = _POSITIVE.get(stage, (250,))[0]
+    return Reply(code, _ACCEPTED.get(stage, "OK"))
+
+
+def _refusal(replies: dict[str, Reply], stage: str, text: str, kind: int) -> Reply:
+    usual = replies.get(stage, replies[""])
+    if not text:
+        return usual
+    match = _CODE.match(text)
+    code = int(match[1]) if match else usual.code
+    if code // 100 != kind:
+        msg = f"{text!r} has the code {code}, where one from {kind}00 to {kind}99 is meant; reply() takes any"
+        raise ValueError(msg)
+    return _read_reply(code, text[match.end() :] if match else text)
+
+
+def _check_code(stage: str, code: int) -> None:
+    codes = _POSITIVE.get(stage, (250,) if stage in _ANSWERED_250 else tuple(range(200, 300)))
+    if stage == "ANY" or code not in codes:
+        fitting = "" if stage == "ANY" else f"{', '.join(map(str, codes[:4]))} and "
+        msg = (
+            f"{code} contradicts SMTP as an answer to {stage}, where {fitting}400 to 599 fit; raw=True sends it anyway"
+        )
+        raise ValueError(msg)
+
+
+def _only_content(stage: str, action: str) -> None:
+    if stage != "CONTENT":
+        msg = f'{action}() is for messages: on("CONTENT"), not on({stage!r})'
+        raise ValueError(msg)
+
+
+# Time.
+
+
+def delay(seconds: float) -> Action:
+    """Wait so many seconds."""
+    _check_positive("delay", seconds)
+
+    def act(run: Run) -> _Wait:
+        run.after(seconds, run.resume)
+        return WAIT
+
+    return act
+
+
+def hang(run: Run) -> _Wait:  # noqa: ARG001 - an action
+    """Wait for ever."""
+    return WAIT
+
+
+def hold(rule: Rule) -> Action:
+    """Wait for the rule to be released."""
+
+    def act(run: Run) -> _Wait | None:
+        return WAIT if rule.holds(run) else None
+
+    return act
+
+
+def fragment(sizes: tuple[int, ...], pause: float) -> Action:
+    """Have the answer sent in pieces of these sizes."""
+    if not sizes or any(not isinstance(size, int) or size < 1 for size in sizes):
+        msg = f"fragment() takes sizes in octets, from 1 on, not {sizes}"
+        raise ValueError(msg)
+    _check_positive("pause", pause)
+
+    def cut(octets: bytes) -> Iterator[bytes]:
+        left = list(sizes)
+        while octets:
+            size = left.pop(0) if len(left) > 1 else left[0]
+            yield octets[:size]
+            octets = octets[size:]
+
+    def act(run: Run) -> None:
+        run.cut, run.pause = cut, pause
+
+    return act
+
+
+def throttle(octets_per_second: float) -> Action:
+    """Have the answer sent octet by octet."""
+    _check_positive("throttle", octets_per_second)
+    return fragment((1,), 1 / octets_per_second)
+
+
+def _check_positive(name: str, value: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        msg = f"{name} takes a number above 0, not {value!r}"
+        raise ValueError(msg)
+
+
+# The connection.
+
+
+def disconnect(run: Run) -> None:
+    """Have the connection closed (FIN)."""
+    run.ending = lambda channel: channel.hang_up("the server has closed the connection")
+
+
+def reset(run: Run) -> None:
+    """Have the connection reset (RST)."""
+
+    def end(channel: RecordingChannel) -> None:
+        with contextlib.suppress(OSError):  # the client may have gone
+            channel.conn.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        channel.hang_up("the server has reset the connection", abort=True)
+
+    run.ending = end
