@@ -6,17 +6,16 @@ import contextlib
 import re
 import socket
 import struct
+import threading
 from enum import Enum
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from pytest_smtpd.protocol.replies import NEGATIVE, Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-    from .channel import RecordingChannel
-    from .faults import Rule
-    from .occasions import Occasion
+    from pytest_smtpd.network.connection import Connection
 
 
 class _Wait(Enum):
@@ -77,39 +76,93 @@ class RawReply(Reply):
         return self.octets
 
 
+class Channel(Protocol):
+    """What actions need of the channel on which they act."""
+
+    conn: Connection
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> None:
+        """Have this called in so many seconds."""
+
+    def flush(self) -> None:
+        """Send the answers so far."""
+
+    def hang_up(self, remark: str, *, abort: bool = False) -> None:
+        """Close the connection, or reset it, behind the answers so far."""
+
+
+class Occasion(Protocol):
+    """That to which a rule applies: a question of the client's, a handshake, content that arrives."""
+
+    @property
+    def channel(self) -> Channel:
+        """Where."""
+
+    def store(self) -> None:
+        """Record the message now."""
+
+    def drop(self) -> None:
+        """See to it that the message is not recorded."""
+
+    def usual_reply(self) -> Reply | None:
+        """Return what is answered where no rule applies; None: nothing, or it comes later."""
+
+    def octets_of(self, reply: Reply) -> bytes:
+        """Return a reply as it is sent."""
+
+    def settle(self, reply: Reply | None, sent: Reply | None) -> None:
+        """Answer with `sent`, which is `reply` or the rest of it; None: go on as usual."""
+
+
+class Gate:
+    """Where runs wait until it is opened."""
+
+    def __init__(self) -> None:
+        #: Set when a run has come here.
+        self.reached = threading.Event()
+        self._open = False
+        self._held: list[Run] = []
+
+    def hold(self, run: Run) -> _Wait | None:
+        """Have a run wait here, unless the gate is open."""
+        self.reached.set()
+        if self._open:
+            return None
+        self._held.append(run)
+        return WAIT
+
+    def open(self) -> None:
+        """Let all go on who are here, and all who come yet; in the serving thread."""
+        self._open = True
+        held, self._held = self._held, []
+        for run in held:
+            run.resume()
+
+
 class Run:
     """One application of a rule: goes through its script, and answers at the end."""
 
-    def __init__(self, rule: Rule, occasion: Occasion) -> None:
-        self.rule = rule
+    def __init__(self, script: Iterable[Action], occasion: Occasion) -> None:
         self.occasion = occasion
         self.channel = occasion.channel
-        self._script = iter(rule.script)
+        self._script = iter(script)
+        #: Whether it waits: for time to go by, for a gate, or for nothing.
+        self.waits = False
         #: The answer that was chosen; None: the usual one.
         self.reply: Reply | None = None
         #: Cuts the octets of the answer into pieces; and the seconds between two of them.
         self.cut: Callable[[bytes], Iterator[bytes]] | None = None
         self.pause = 0.0
         #: Ends the connection behind the answer, if there is one.
-        self.ending: Callable[[RecordingChannel], None] | None = None
+        self.ending: Callable[[Channel], None] | None = None
 
     def resume(self) -> None:
         """Go on until the script waits or ends; then answer."""
-        waiting = self.channel.smtp_server.rules.waiting
-        waiting.discard(self)
         if self.channel.conn.is_closed:
             return
-        for action in self._script:
-            if action(self) is WAIT:
-                waiting.add(self)
-                return
-        self._finish()
-
-    def after(self, seconds: float, call: Callable[[], None]) -> None:
-        """Have this called later."""
-        loop = self.channel.smtp_server.loop
-        if loop is not None:
-            loop.call_later(seconds, call)
+        self.waits = any(action(self) is WAIT for action in self._script)
+        if not self.waits:
+            self._finish()
 
     def _finish(self) -> None:
         if self.reply is None and self.ending is not None:
@@ -123,14 +176,15 @@ class Run:
             self._send_pieces(reply, self.cut(self.occasion.octets_of(reply)), b"")
 
     def _send_pieces(self, reply: Reply, pieces: Iterator[bytes], piece: bytes) -> None:
-        """Send one piece after the other; with the last one the event is answered."""
+        """Send one piece after the other; with the last one the question is answered."""
         piece = piece or next(pieces, b"")
         following = next(pieces, b"")
+        self.waits = bool(following)
         if not following:
             self._answer(reply, RawReply(reply.code, piece))
         elif not self.channel.conn.is_closed:
             self.channel.conn.write(piece)
-            self.after(self.pause, lambda: self._send_pieces(reply, pieces, following))
+            self.channel.call_later(self.pause, lambda: self._send_pieces(reply, pieces, following))
 
     def _answer(self, reply: Reply | None, sent: Reply | None) -> None:
         self.occasion.settle(reply, sent)
@@ -248,7 +302,7 @@ def delay(seconds: float) -> Action:
     _check_positive("delay", seconds)
 
     def act(run: Run) -> _Wait:
-        run.after(seconds, run.resume)
+        run.channel.call_later(seconds, run.resume)
         return WAIT
 
     return act
@@ -257,15 +311,6 @@ def delay(seconds: float) -> Action:
 def hang(run: Run) -> _Wait:  # noqa: ARG001 - an action
     """Wait for ever."""
     return WAIT
-
-
-def hold(rule: Rule) -> Action:
-    """Wait for the rule to be released."""
-
-    def act(run: Run) -> _Wait | None:
-        return WAIT if rule.holds(run) else None
-
-    return act
 
 
 def fragment(sizes: tuple[int, ...], pause: float) -> Action:
@@ -311,7 +356,7 @@ def disconnect(run: Run) -> None:
 def reset(run: Run) -> None:
     """Have the connection reset (RST)."""
 
-    def end(channel: RecordingChannel) -> None:
+    def end(channel: Channel) -> None:
         with contextlib.suppress(OSError):  # the client may have gone
             channel.conn.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         channel.hang_up("the server has reset the connection", abort=True)

@@ -3,34 +3,59 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from pytest_smtpd.protocol.events import OK
 from pytest_smtpd.protocol.grammar import Path, format_parameters
 from pytest_smtpd.protocol.mail import Content, Mail, Rcpt
 from pytest_smtpd.protocol.state import Transaction
-from pytest_smtpd.smtpd.channel import SMTPChannel
+from pytest_smtpd.smtpd.channel import Server, SMTPChannel
 
 from .actions import Run
 from .dialogue import Dialogue
 from .message import Message
-from .occasions import Arrival, Handshake, Question
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
+    from pytest_smtpd.network.connection import Address
+    from pytest_smtpd.network.loop import Loop
     from pytest_smtpd.protocol.events import Event
     from pytest_smtpd.protocol.replies import Reply
 
-    from .faults import Rule
-    from .occasions import Occasion
-    from .outbox import Generation
-    from .recording import RecordingServer
+    from .actions import Occasion
+    from .faults import Rule, Rules
+    from .outbox import Generation, Outbox
+
+
+class Recorder(Server, Protocol):
+    """What a channel needs of its server to record."""
+
+    messages: Outbox
+    rules: Rules
+
+    @property
+    def loop(self) -> Loop | None:
+        """What serves."""
+
+    @property
+    def has_hook(self) -> bool:
+        """Whether a subclass answers messages."""
+
+    def begin_dialogue(self, dialogue: Dialogue) -> Generation:
+        """Keep what a client is going to say; return the generation to which it belongs."""
+
+    def record(self, message: Message, generation: Generation) -> None:
+        """Keep a message whose transaction began in this generation."""
+
+    def note_aborted(self, peer: Address, mailfrom: str, rcpttos: list[str], generation: Generation) -> None:
+        """Keep a transaction that was begun in this generation and not ended."""
 
 
 class RecordingChannel(SMTPChannel):
     """Records each message before its 250 is sent; does what the server's rules say instead."""
 
-    smtp_server: RecordingServer
+    smtp_server: Recorder
     #: When the transaction began.
     _generation: Generation
     #: What is said on this connection in the present generation, and which that is.
@@ -38,6 +63,8 @@ class RecordingChannel(SMTPChannel):
     _dialogue_generation: Generation | None = None
     #: Whether an answer is being chosen, and `_advance` goes on by itself.
     _choosing = False
+    #: What a rule does here, or has done last.
+    _run: Run | None = None
     #: The content that a rule has interrupted; once is enough.
     _interrupted: object = None
 
@@ -79,7 +106,7 @@ class RecordingChannel(SMTPChannel):
         if self.smtp_server.rules and (rule := self.smtp_server.rules.find(event.stage, lambda: self.look(event))):
             self._choosing = True
             try:
-                self._run(rule, Question(self, event))
+                self._apply(rule, _Question(self, event))
             finally:
                 self._choosing = False
             return None
@@ -121,15 +148,26 @@ class RecordingChannel(SMTPChannel):
         else:
             self.conn.close()
 
-    def _run(self, rule: Rule, occasion: Occasion) -> None:
+    def call_later(self, seconds: float, call: Callable[[], None]) -> None:
+        """Have this called in so many seconds, in the serving thread."""
+        if (loop := self.smtp_server.loop) is not None:
+            loop.call_later(seconds, call)
+
+    @property
+    def waits_for_rule(self) -> bool:
+        """Whether a rule lets the client wait."""
+        return self._run is not None and self._run.waits
+
+    def _apply(self, rule: Rule, occasion: Occasion) -> None:
         rule.dialogues.append(self.dialogue)
-        Run(rule, occasion).resume()
+        self._run = Run(rule.script, occasion)
+        self._run.resume()
 
     # What rules may apply to beside questions.
 
     def _start_tls(self) -> None:
         if rule := self.smtp_server.rules.find("TLS", self.look):
-            self._run(rule, Handshake(self))
+            self._apply(rule, _Handshake(self))
         else:
             super()._start_tls()
 
@@ -141,7 +179,7 @@ class RecordingChannel(SMTPChannel):
         """Take what the client sent, unless a rule interrupts content here."""
         if self.smtp_server.rules.interrupt_content and (rule := self._find_interruption(len(data))):
             self.conn.pause_reading()
-            self._run(rule, Arrival(self, data))
+            self._apply(rule, _Arrival(self, data))
         else:
             self.take(data)
 
@@ -210,3 +248,88 @@ class RecordingChannel(SMTPChannel):
         if self.session.state.transaction is not None:
             self.smtp_server.note_aborted(self.peer, self.mailfrom or "", self.rcpttos, self._generation)
         super().connection_lost()
+
+
+class _Occasion:
+    """What a rule's script acts on; by itself there is nothing to answer, and things go on as they would."""
+
+    def __init__(self, channel: RecordingChannel) -> None:
+        self.channel = channel
+
+    def store(self) -> None:
+        """Record the message now."""
+
+    def drop(self) -> None:
+        """See to it that the message is not recorded."""
+
+    def usual_reply(self) -> Reply | None:
+        """Return what is answered where no rule applies; None: nothing, or it comes later."""
+        return None
+
+    def octets_of(self, reply: Reply) -> bytes:
+        """Return a reply as it is sent."""
+        return reply.to_bytes()
+
+    def settle(self, reply: Reply | None, sent: Reply | None) -> None:
+        """Answer with `sent`, which is `reply` or the rest of it; None: go on."""
+        raise NotImplementedError
+
+
+class _Question(_Occasion):
+    """An event of the session."""
+
+    def __init__(self, channel: RecordingChannel, event: Event) -> None:
+        super().__init__(channel)
+        self._event = event
+
+    def store(self) -> None:
+        """Record the message now."""
+        if isinstance(self._event, Content):
+            self.channel.store(self._event, OK)
+
+    def drop(self) -> None:
+        """See to it that the message is not recorded."""
+        if isinstance(self._event, Content):
+            self._event.stored = True
+
+    def usual_reply(self) -> Reply | None:
+        """Return what a subclass or the session answers."""
+        return self.channel.usual_answer(self._event)
+
+    def octets_of(self, reply: Reply) -> bytes:
+        """Return a reply as the session sends it, with its enhanced status code where that is offered."""
+        return self.channel.session.octets_of(self._event, reply)
+
+    def settle(self, reply: Reply | None, sent: Reply | None) -> None:
+        """Answer."""
+        if reply is not None and sent is not None:
+            self.channel.complete(self._event, reply, sent)
+
+
+class _Handshake(_Occasion):
+    """The beginning of TLS. An answer to it is one in plain text."""
+
+    def settle(self, reply: Reply | None, sent: Reply | None) -> None:  # noqa: ARG002 - an _Occasion's
+        """Begin TLS, or send something else and close."""
+        if sent is None:
+            self.channel.start_handshake()
+        else:
+            self.channel.conn.write(sent.to_bytes())
+            self.channel.hang_up("the server has answered the handshake in plain text")
+
+
+class _Arrival(_Occasion):
+    """Octets of content, of which more are to come."""
+
+    def __init__(self, channel: RecordingChannel, data: bytes) -> None:
+        super().__init__(channel)
+        self._data = data
+
+    def settle(self, reply: Reply | None, sent: Reply | None) -> None:
+        """Go on, having answered too early if there is an answer."""
+        channel = self.channel
+        if reply is not None and sent is not None:
+            channel.dialogue.add(channel.smtp_server.clock(), None, reply)
+            channel.conn.write(sent.to_bytes())
+        channel.conn.resume_reading()
+        channel.take(self._data)

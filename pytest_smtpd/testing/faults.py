@@ -11,19 +11,18 @@ from __future__ import annotations
 
 import random
 import re
-import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from . import actions
+from .actions import Gate
 from .criteria import Criteria
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Iterator, Mapping
 
-    from pytest_smtpd.protocol.replies import Reply
-
-    from .actions import Action, Run
+    from .actions import Action
     from .dialogue import Dialogue
     from .message import Message
 
@@ -120,12 +119,9 @@ class Rule:
     _call: Call
     #: What is done, step by step.
     script: tuple[Action, ...] = ()
-    #: Set when a client has come to a `hold`.
-    reached: threading.Event = field(default_factory=threading.Event)
     #: The dialogues in which the rule has applied.
     dialogues: list[Dialogue] = field(default_factory=list)
-    _released: bool = False
-    _held: list[Run] = field(default_factory=list)
+    _gate: Gate = field(default_factory=Gate)
 
     # What happens.
 
@@ -170,7 +166,7 @@ class Rule:
 
     def hold(self) -> Self:
         """Wait until `release` is called; `reached.wait(timeout)` waits for a client to come here."""
-        return self._then(actions.hold(self))
+        return self._then(self._gate.hold)
 
     def fragment(self, *sizes: int, pause: float = 0.001) -> Self:
         """Send the answer in pieces of these sizes in octets, the last of them for all that follow.
@@ -207,10 +203,14 @@ class Rule:
         """How often it applies yet; None: any number of times."""
         return self.window.remaining
 
+    @property
+    def reached(self) -> threading.Event:
+        """Set when a client has come to a `hold`."""
+        return self._gate.reached
+
     def release(self) -> None:
         """Let all go on who have come to a `hold`, and those who come from now on."""
-        self._released = True
-        self._call(self._go_on)
+        self._call(self._gate.open)
 
     def __str__(self) -> str:
         match = [str(self.criteria)] if self.criteria else []
@@ -235,19 +235,6 @@ class Rule:
             return False
         return self.window.admits()
 
-    def _go_on(self) -> None:
-        held, self._held = self._held, []
-        for run in held:
-            run.resume()
-
-    def holds(self, run: Run) -> bool:
-        """Whether this one has to wait for `release`."""
-        self.reached.set()
-        if self._released:
-            return False
-        self._held.append(run)
-        return True
-
 
 _WINDOW = {"times", "after", "every", "nth", "probability", "seed"}
 
@@ -258,8 +245,6 @@ class Rules:
     def __init__(self, call: Call) -> None:
         self._call = call
         self._rules: tuple[Rule, ...] = ()
-        #: What waits: for time to go by, for a release, or for nothing; for the serving thread alone.
-        self.waiting: set[Run] = set()
         #: Whether a rule interrupts content while it comes.
         self.interrupt_content = False
 
@@ -287,16 +272,10 @@ class Rules:
         """Return the first rule that applies to an event of this stage."""
         return next((rule for rule in self._rules if rule.applies(stage, look, octets)), None)
 
-    def clear(self, reply: Reply) -> None:
-        """Forget all rules; those who wait for one get this 421."""
+    def clear(self) -> None:
+        """Forget all rules."""
         self._rules = ()
         self.interrupt_content = False
-
-        def release() -> None:
-            for run in list(self.waiting):
-                run.channel.end(reply)
-
-        self._call(release)
 
 
 def _check_stage(stage: object) -> str:

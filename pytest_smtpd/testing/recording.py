@@ -182,11 +182,18 @@ class RecordingServer(SMTPServer, Access, Assertions):
         Where that changes options, sessions that are open are ended with 421: they would go on with others.
         """
         self.clear(owner)
-        self.rules.clear(_TEST_ENDED)
+        self.rules.clear()
+        self.call(self._release)
         given = {**self._initial, **options}
         if given != self._given:
             self._use(given)
             self.call(partial(self.end_sessions, _OPTIONS_CHANGED))
+
+    def _release(self) -> None:
+        """End the sessions that wait for a rule."""
+        for channel in list(self._channels):
+            if isinstance(channel, RecordingChannel) and channel.waits_for_rule:
+                channel.end(_TEST_ENDED)
 
     def _guard_users(self, users: Callable[[str], str | None]) -> Callable[[str], str | None]:
         """Have an exception in a function of the test author's reach the test; the client is told to try again."""
