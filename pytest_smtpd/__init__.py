@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .protocol.lints import Lint
     from .protocol.replies import Reply
     from .protocol.sasl import Identity
+    from .testing.catalogue import Fault, smtp_faults
     from .testing.dialogue import Dialogue
     from .testing.message import Attachment, Message
     from .testing.outbox import Messages, Outbox
@@ -25,6 +26,7 @@ __all__ = [
     "AbortedTransaction",
     "Attachment",
     "Dialogue",
+    "Fault",
     "Identity",
     "Lint",
     "Message",
@@ -36,6 +38,7 @@ __all__ = [
     "Reply",
     "TLSFailure",
     "TLSInfo",
+    "smtp_faults",
     "smtpd",
 ]
 
@@ -43,6 +46,7 @@ _MODULES = {
     "AbortedTransaction": "testing.recording",
     "Attachment": "testing.message",
     "Dialogue": "testing.dialogue",
+    "Fault": "testing.catalogue",
     "Identity": "protocol.sasl",
     "Lint": "protocol.lints",
     "Message": "testing.message",
@@ -54,6 +58,7 @@ _MODULES = {
     "Reply": "protocol.replies",
     "TLSFailure": "testing.recording",
     "TLSInfo": "network.tls",
+    "smtp_faults": "testing.catalogue",
 }
 
 

@@ -16,6 +16,7 @@ from pytest_smtpd.smtpd.server import SMTPServer
 from .access import Access
 from .assertions import Assertions
 from .channel import RecordingChannel
+from .deliveries import Deliveries
 from .explanation import Incidents, format_dialogues, format_envelope, format_errors, format_peer, list_section
 from .faults import Rule, Rules
 from .options import Configuration, configure
@@ -78,7 +79,7 @@ class LateMailWarning(UserWarning):
     """Mail came that an earlier test has begun to send; it is in no mailbox."""
 
 
-class RecordingServer(SMTPServer, Access, Assertions):
+class RecordingServer(SMTPServer, Access, Assertions, Deliveries):
     """An SMTP server on (host, port), port 0 for any free one, that records messages.
 
         with RecordingServer() as server:
