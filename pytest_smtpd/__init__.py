@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from .protocol.lints import Lint
     from .protocol.replies import Reply
     from .protocol.sasl import Identity
+    from .protocol.state import RejectedRecipient
     from .testing.dialogue import Dialogue
+    from .testing.headers import Headers
+    from .testing.links import Link
     from .testing.message import Attachment, Message
     from .testing.outbox import Messages, Outbox
     from .testing.recording import AbortedTransaction, RecordingServer, TLSFailure
@@ -25,7 +28,9 @@ __all__ = [
     "AbortedTransaction",
     "Attachment",
     "Dialogue",
+    "Headers",
     "Identity",
+    "Link",
     "Lint",
     "Message",
     "Messages",
@@ -33,6 +38,7 @@ __all__ = [
     "Outbox",
     "RecordingServer",
     "Refusal",
+    "RejectedRecipient",
     "Reply",
     "TLSFailure",
     "TLSInfo",
@@ -43,7 +49,9 @@ _MODULES = {
     "AbortedTransaction": "testing.recording",
     "Attachment": "testing.message",
     "Dialogue": "testing.dialogue",
+    "Headers": "testing.headers",
     "Identity": "protocol.sasl",
+    "Link": "testing.links",
     "Lint": "protocol.lints",
     "Message": "testing.message",
     "Messages": "testing.outbox",
@@ -51,6 +59,7 @@ _MODULES = {
     "Outbox": "testing.outbox",
     "RecordingServer": "testing.recording",
     "Refusal": "protocol.events",
+    "RejectedRecipient": "protocol.state",
     "Reply": "protocol.replies",
     "TLSFailure": "testing.recording",
     "TLSInfo": "network.tls",
