@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from .protocol.lints import Lint
     from .protocol.replies import Reply
     from .protocol.sasl import Identity
+    from .protocol.state import RejectedRecipient
     from .testing.catalogue import Fault, smtp_faults
     from .testing.dialogue import Dialogue
+    from .testing.headers import Headers
+    from .testing.links import Link
     from .testing.message import Attachment, Message
     from .testing.outbox import Messages, Outbox
     from .testing.recording import AbortedTransaction, RecordingServer, TLSFailure
@@ -27,7 +30,9 @@ __all__ = [
     "Attachment",
     "Dialogue",
     "Fault",
+    "Headers",
     "Identity",
+    "Link",
     "Lint",
     "Message",
     "Messages",
@@ -35,6 +40,7 @@ __all__ = [
     "Outbox",
     "RecordingServer",
     "Refusal",
+    "RejectedRecipient",
     "Reply",
     "TLSFailure",
     "TLSInfo",
@@ -47,7 +53,9 @@ _MODULES = {
     "Attachment": "testing.message",
     "Dialogue": "testing.dialogue",
     "Fault": "testing.catalogue",
+    "Headers": "testing.headers",
     "Identity": "protocol.sasl",
+    "Link": "testing.links",
     "Lint": "protocol.lints",
     "Message": "testing.message",
     "Messages": "testing.outbox",
@@ -55,6 +63,7 @@ _MODULES = {
     "Outbox": "testing.outbox",
     "RecordingServer": "testing.recording",
     "Refusal": "protocol.events",
+    "RejectedRecipient": "protocol.state",
     "Reply": "protocol.replies",
     "TLSFailure": "testing.recording",
     "TLSInfo": "network.tls",

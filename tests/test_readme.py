@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import ast
-import inspect
+import dataclasses
 import re
 import smtplib
-from pathlib import Path
 
 import pytest
+from readme import BLOCKS, README
 
 from pytest_smtpd import RecordingServer
+from pytest_smtpd.testing.options import Configuration
 
-README = Path(__file__).parents[1] / "README.md"
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README.read_text("utf-8"), re.MULTILINE | re.DOTALL)
 TEXT = [code for language, code in BLOCKS if language == "text"]
 PYTHON = [code for language, code in BLOCKS if language == "python"]
 
@@ -88,5 +87,5 @@ def test_the_options_are_all_of_them() -> None:
         for names, defaults in rows
         for name, default in zip(names.strip("`").split("`, `"), defaults.strip("`").split("`, `"), strict=True)
     }
-    parameters = inspect.signature(RecordingServer).parameters.values()
-    assert documented == {parameter.name: parameter.default for parameter in parameters}
+    address = {"host": "127.0.0.1", "port": 0}
+    assert documented == address | {field.name: field.default for field in dataclasses.fields(Configuration)}

@@ -67,6 +67,38 @@ def listen(address: Address) -> socket.socket:
     return listener
 
 
+def hold(listener: socket.socket) -> socket.socket | None:
+    """Return a socket bound where this one listens, so that nobody takes the port when that one is closed.
+
+    It refuses connections until `listen_again`. None where there is no such thing: for Unix sockets, whose path
+    vanishes, and on Windows.
+    """
+    if listener.family not in {socket.AF_INET, socket.AF_INET6} or not hasattr(socket, "SO_REUSEPORT"):
+        return None
+    holder = socket.socket(listener.family, listener.type, listener.proto)
+    try:
+        # Two sockets may be bound to the same port if both agree; one is closed before the other listens.
+        for one in (listener, holder):
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(listener.getsockname())
+        # From here on nobody else may: as long as no socket listens, SO_REUSEADDR would be enough to take the port.
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
+    except OSError:
+        holder.close()
+        raise
+    return holder
+
+
+def listen_again(holder: socket.socket) -> None:
+    """Have a socket made by `hold` listen. Raises OSError when another one does."""
+    # Connections that ended a moment ago still have the port.
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.listen(BACKLOG)
+    holder.settimeout(0)
+
+
 def close_listener(listener: socket.socket) -> None:
     """Close a socket made by `listen`, and remove the file of a Unix socket."""
     path = listener.getsockname() if listener.fileno() >= 0 else None

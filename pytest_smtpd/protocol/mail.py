@@ -75,6 +75,14 @@ class _PathCommand(Command):
         """What whoever accepts this command gets: the path, or an argument that is none as it stands."""
         return self.path or Path(self.argument)
 
+    @property
+    def given_address(self) -> str:
+        """The address as the client gave it, also one that can't be read."""
+        if self.path is not None:
+            return self.path.mailbox
+        named = self.argument[: len(self.keyword)].upper() == self.keyword
+        return self.argument[len(self.keyword) if named else 0 :].strip(" <>")
+
     @classmethod
     def full_syntax(cls, state: State) -> str:
         """Return the syntax, with parameters where the client may use any."""
@@ -176,9 +184,13 @@ class Rcpt(_PathCommand):
         return TOO_MANY_RECIPIENTS if full else RCPT_OK
 
     def take(self, state: State, reply: Reply) -> None:
-        if reply.is_positive and state.transaction is not None:
+        if state.transaction is None:
+            return
+        if reply.is_positive:
             state.transaction.forward_paths.append(self.accepted_path)
             state.transaction.forward_parameters.append(self.parameters)
+        else:
+            state.transaction.reject(self.given_address, reply)
 
 
 class Data(Command):
@@ -267,6 +279,9 @@ class Content(Event):
             return False
         if reply.is_positive:
             self.accepted += self.about
+        else:
+            for address in self.rcpttos:
+                self.transaction.reject(address, reply)
         return bool(self.accepted) and self._completes(reply)
 
     def examine(self, state: State) -> Reply:

@@ -158,6 +158,14 @@ class Settings:
         return self.line_limits.get(verb, self.command_size_limit)
 
 
+@dataclass(frozen=True, slots=True)
+class RejectedRecipient:
+    """A recipient that was refused: the address as the client gave it, and the reply."""
+
+    address: str
+    reply: Reply
+
+
 @dataclass(slots=True)
 class Transaction:
     """A mail transaction (RFC 5321 3.3): what MAIL opened and RCPT filled."""
@@ -168,8 +176,15 @@ class Transaction:
     forward_paths: list[Path] = field(default_factory=list)
     #: The parameters of each forward path, in the same order.
     forward_parameters: list[Parameters] = field(default_factory=list)
+    #: The recipients that were refused: by RCPT, or in LMTP by the reply after the content (RFC 2033 4.2).
+    rejected: tuple[RejectedRecipient, ...] = ()
     #: Where chunks go, once the first has come (RFC 3030 2).
     chunks: ContentStore | None = None
+
+    def reject(self, address: str, reply: Reply) -> None:
+        """Note that a recipient was refused; of a client that goes on and on, no more than so many."""
+        if len(self.rejected) < MAX_RECIPIENTS:
+            self.rejected += (RejectedRecipient(address, reply),)
 
     @property
     def needs_chunks(self) -> bool:

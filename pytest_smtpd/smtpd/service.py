@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from pytest_smtpd.network.loop import Loop, close_listener, listen
+from pytest_smtpd.network.loop import Loop, close_listener, hold, listen, listen_again
 from pytest_smtpd.protocol.replies import Reply
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     from pytest_smtpd.network.connection import Address, Connection, Timer
@@ -50,6 +51,9 @@ class Service:
         self._thread: threading.Thread | None = None
         self._closing = False
         self._ended = threading.Event()
+        self._is_down = False
+        # Keeps the port while the server is down.
+        self._holder: socket.socket | None = None
         self._listen(address)
 
     def handle_accepted(self, conn: Connection, addr: Address) -> SMTPChannel | None:
@@ -140,6 +144,14 @@ class Service:
         self._bound_address: Address = bound if isinstance(bound, tuple) else (bound, 0)
         self._map[self.socket.fileno()] = self
 
+    def _listen_again(self) -> None:
+        if self._holder is None:
+            self._listen(self._bound_address)
+        else:
+            listen_again(self._holder)
+            self.socket, self._holder = self._holder, None
+        self._is_down = False
+
     def _begin(self, *, threaded: bool) -> Loop | None:
         """Get a loop of the server's own; None if it has one."""
         while True:
@@ -160,7 +172,7 @@ class Service:
 
     def _open_loop(self, *, threaded: bool) -> Loop:
         if self.socket.fileno() < 0:
-            self._listen(self._bound_address)
+            self._listen_again()
         loop = Loop(self.clock, self.errors)
         self._attach(loop)
         self._map.pop(self.socket.fileno(), None)
@@ -244,6 +256,10 @@ class Service:
         with self._changing:
             self._map.pop(self.socket.fileno(), None)
             self._closing = True
+            self._is_down = False
+            if self._holder is not None:
+                self._holder.close()
+                self._holder = None
             loop, ended, thread = self._loop, self._ended, self._thread
             if loop is None:
                 close_listener(self.socket)
@@ -275,6 +291,36 @@ class Service:
                 loop.errors.clear()
             self._loop = None
             self._ended.set()
+
+    # A break.
+
+    @contextlib.contextmanager
+    def down(self) -> Iterator[None]:
+        """Refuse connections for the time of a `with`, then listen on the same port again, which is kept meanwhile.
+
+        Sessions that are open are ended with 421. A Unix socket's path vanishes, and on Windows the port is free.
+        Who calls `start` in the block ends the break early; after a `stop` in it the server stays as it is. Raises
+        RuntimeError where the server does not serve in a thread of its own, is down already, and in a hook.
+        """
+        self._go_down()
+        try:
+            yield
+        finally:
+            if self._is_down:
+                self.start()
+
+    def _go_down(self) -> None:
+        with self._changing:
+            if self._is_down:
+                msg = "the server is down already: down() can't be nested"
+                raise RuntimeError(msg)
+            if not self._serves_by_itself or self._thread in {None, threading.current_thread()}:
+                msg = "down() is for a server that start() or `with` has started, and not for its hooks"
+                raise RuntimeError(msg)
+            holder = hold(self.socket)
+        self.close()
+        with self._changing:
+            self._is_down, self._holder = True, holder
 
     def __enter__(self) -> Self:
         return self.start()

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 if TYPE_CHECKING:
+    import smtplib
     import ssl
+    from contextlib import AbstractContextManager
 
     from pytest_smtpd.network.connection import Address
     from pytest_smtpd.protocol.state import Settings
 
+    from .security import Security
+
+#: Where clients get to a server that listens everywhere.
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - it is what a server is reached at that has it
+#: What `environ` has names for.
+_VARIABLES = ("host", "port", "url", "username", "password", "cafile")
+
 
 class Access:
-    """What clients need to know of a server: a base class of RecordingServer."""
+    """What clients need to know of a server, and a client that knows it: a base class of RecordingServer."""
 
     settings: Settings
+    ssl_context: ssl.SSLContext | None
     implicit_tls: bool
+    proxy_protocol: bool
     _bound_address: Address
+    _security: Security
 
     @property
     def host(self) -> str:
@@ -36,12 +49,17 @@ class Access:
 
     @property
     def url(self) -> str:
-        """The address as a URL: "smtp://127.0.0.1:2525", or "smtps://…" with implicit TLS, "lmtp://…"."""
-        scheme = "lmtp" if self.settings.lmtp else "smtps" if self.implicit_tls else "smtp"
-        if self.host.startswith("/"):
-            return f"{scheme}://{self.host}"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{scheme}://{host}:{self.port}"
+        """All that a client needs to know, as a URL: "smtp+starttls://ada:secret@127.0.0.1:2525".
+
+        The scheme is smtp or lmtp; with "+starttls" where the server offers STARTTLS, and smtps or lmtps where
+        TLS comes first. User and password are the first ones of `users`, percent-encoded, if that is a mapping.
+        """
+        scheme = "lmtp" if self.settings.lmtp else "smtp"
+        scheme += "s" if self.implicit_tls else "+starttls" if self._offers("STARTTLS") else ""
+        login = ":".join(quote(word, safe="") for word in self._login or ())
+        host = f"[{self._client_host}]" if ":" in self.host else self._client_host
+        place = host if self._is_path else f"{host}:{self.port}"
+        return f"{scheme}://{login}@{place}" if login else f"{scheme}://{place}"
 
     @property
     def cafile(self) -> str:
@@ -56,3 +74,99 @@ class Access:
         from pytest_smtpd.network.tls import client_context
 
         return client_context()
+
+    def environ(self, prefix: str = "SMTP_", **names: str) -> dict[str, str]:
+        """Return environment variables that tell a program about the server: `os.environ | server.environ()`.
+
+        They are SMTP_HOST, SMTP_PORT and SMTP_URL; SMTP_USERNAME and SMTP_PASSWORD, the first ones of `users`,
+        where that is a mapping; and where there is TLS with the bundled certificate, SSL_CERT_FILE, which
+        has programs that use OpenSSL trust its CA, and no other. `prefix` stands instead of "SMTP_"; `host=`,
+        `port=`, `url=`, `username=`, `password=` and `cafile=` rename single variables. Raises TypeError for
+        other names.
+        """
+        if unknown := names.keys() - set(_VARIABLES):
+            msg = f"environ() can rename {', '.join(_VARIABLES)}, and not {', '.join(sorted(unknown))}"
+            raise TypeError(msg)
+        values = {"host": self._client_host, "port": str(self.port), "url": self.url}
+        if self._login is not None:
+            values |= {"username": self._login[0], "password": self._login[1]}
+        if self.ssl_context is not None and self._security.ssl_context is None:
+            values["cafile"] = self.cafile
+        variables = {name: prefix + name.upper() for name in _VARIABLES} | {"cafile": "SSL_CERT_FILE"} | names
+        return {variables[name]: value for name, value in values.items()}
+
+    def smtplib_client(
+        self,
+        *,
+        starttls: bool = True,
+        login: bool | tuple[str, str] = True,
+        context: ssl.SSLContext | None = None,
+        local_hostname: str = "localhost",
+        timeout: float = 30.0,
+    ) -> smtplib.SMTP:
+        """Return a client of smtplib's that is connected, for `with server.smtplib_client() as client:`.
+
+        It is an SMTP, SMTP_SSL or LMTP, as the server needs. Where the server offers STARTTLS, it is used unless
+        `starttls` is False. The client logs in as the first one of `users`, where that is a mapping; with False
+        for `login` it doesn't, and with (user, password) it does so as somebody else.
+
+        TLS is done with `context`, by default one that trusts the bundled CA, verifies the server's name, and
+        has a certificate to show if the server wants one. `local_hostname` is what the client calls itself;
+        `timeout` is for how many seconds it waits for an answer.
+
+        Raises what smtplib raises, and ValueError where smtplib can't speak with such a server.
+        """
+        from .client import connect
+
+        starttls = starttls and self._offers("STARTTLS")
+        if self.proxy_protocol or (self._is_path and (self.implicit_tls or starttls or not self.settings.lmtp)):
+            msg = (
+                f"smtplib has no client for {self.url}: it can't send the header of the PROXY protocol, "
+                "and speaks nothing but LMTP without TLS on Unix sockets"
+            )
+            raise ValueError(msg)
+        return connect(
+            self._client_host,
+            self.port,
+            lmtp=self.settings.lmtp,
+            tls="implicit" if self.implicit_tls else "starttls" if starttls else None,
+            login=(self._login if login else None) if isinstance(login, bool) else login,
+            context=context,
+            local_hostname=local_hostname,
+            timeout=timeout,
+        )
+
+    def redirect(self, host: str, port: int | None = None) -> AbstractContextManager[None]:
+        """Have connections of this process to a hard-coded host come to this server, for the time of a `with`.
+
+        `host` is a name or an IP address, compared without case; `port` is the only port, None: any.
+        What goes through Python's `socket` is redirected: smtplib, asyncio, trio and nearly all else in Python, in
+        all threads; other processes are not, nor uvloop, nor the asyncio of Windows, which have sockets of their
+        own. Names are not looked up. Connections to any other host or port are left alone.
+
+        Of several redirects that fit, the last one that was entered counts. The client still thinks that it
+        speaks with `host`: where it verifies TLS, it refuses a certificate for localhost.
+
+        Raises ValueError for what is no host or port, and for a server on a Unix socket.
+        """
+        from .redirect import redirected
+
+        if self._is_path:
+            msg = f"redirect() needs a server with an IP address, and this one is on the Unix socket {self.host}"
+            raise ValueError(msg)
+        return redirected(host, port, (self._client_host, self.port))
+
+    @property
+    def _is_path(self) -> bool:
+        return self.host.startswith("/")
+
+    @property
+    def _client_host(self) -> str:
+        return _LOOPBACK.get(self.host, self.host)
+
+    @property
+    def _login(self) -> tuple[str, str] | None:
+        return self._security.login if self._offers("AUTH") else None
+
+    def _offers(self, keyword: str) -> bool:
+        return keyword in self.settings.keywords

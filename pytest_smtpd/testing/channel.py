@@ -233,6 +233,7 @@ class RecordingChannel(SMTPChannel):
             data=data,
             mail_options=format_parameters(transaction.parameters),
             rcpt_options=[format_parameters(transaction.forward_parameters[index]) for index in accepted],
+            rejected=list(transaction.rejected),
             helo=state.helo or "",
             esmtp=state.esmtp,
             tls=self.conn.tls.info if self.conn.tls else None,

@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import re
 from collections import Counter
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +15,18 @@ from pytest_smtpd.protocol.grammar import canonical_mailbox
 from .message import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 #: Criteria that are no attributes of a message.
 _SPECIAL = {"body", "headers", "attachment"}
 _NAMES = (
     _SPECIAL
     | {attribute.name for attribute in dataclasses.fields(Message)}
-    | {name for name, value in vars(Message).items() if isinstance(value, (property, cached_property))}
+    | {
+        name
+        for name, value in vars(Message).items()
+        if isinstance(value, (property, cached_property)) and not name.startswith("_")
+    }
 )
 
 
@@ -93,12 +98,12 @@ def _differences(message: Message, name: str, expected: object) -> list[str]:
 
 
 def _header_differences(message: Message, expected: object) -> list[str]:
-    if not isinstance(expected, dict):
+    if not isinstance(expected, Mapping):
         msg = f"headers= takes a dict of names and values, not {expected!r}"
         raise TypeError(msg)
     differences = []
     for name, value in expected.items():
-        found = message.get_headers(name)
+        found = message.headers.get_all(name)
         if not any(_equals(header, value) for header in found):
             got = ", ".join(_show(header) for header in found) or "no such header"
             differences.append(f"headers[{name!r}]: expected {_show(value)}, got {got}")

@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
+import dataclasses
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email.headerregistry import BaseHeader, HeaderRegistry
-from email.message import EmailMessage, MIMEPart
-from email.parser import BytesParser
-from email.policy import default as default_policy
-from email.utils import getaddresses
 from functools import cached_property
-from html.parser import HTMLParser
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, TypeAlias
 
 from pytest_smtpd.protocol.content import content_lints
 from pytest_smtpd.protocol.dsn import NotificationRequest, read_request
 from pytest_smtpd.protocol.grammar import canonical_mailbox, parse_parameters
 
+from .shown import MAX_SHOWN, shorten, show
+
 if TYPE_CHECKING:
+    import re
+    from email.message import EmailMessage
+
     from pytest_smtpd.network.tls import TLSInfo
     from pytest_smtpd.protocol.lints import Lint
     from pytest_smtpd.protocol.sasl import Identity
+    from pytest_smtpd.protocol.state import RejectedRecipient
 
     from .dialogue import Dialogue
+    from .headers import Headers
+    from .links import Link
+    from .mime import Content
 
-_URL = re.compile(r"https?://[^\s<>\"'\[\]{}]+")
+#: A client's address: (host, port), with IPv6 (host, port, flow info, scope), of a Unix socket (path, 0).
+Peer: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
+
 _RECIPIENT_HEADERS = ("to", "cc", "resent-to", "resent-cc")
-_LONGEST_SHOWN = 60
+#: How many recipients the line has that stands for a message.
+_LISTED = 5
+#: How many characters of an address it has: as many as RFC 5321 4.5.3.1.3 obliges servers to take.
+_LONGEST_ADDRESS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +46,22 @@ class Attachment:
     type: str
     content: bytes
 
+    def __repr__(self) -> str:
+        size = f" ({len(self.content)} octets)" if len(self.content) > MAX_SHOWN else ""
+        return f"Attachment(name={show(self.name)}, type={show(self.type)}, content={show(self.content)}{size})"
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Message:
     """A message that the server took.
 
     What was said in the session is here as it was said; what derives from the content is computed when it
-    is first asked for.
+    is first asked for. Whatever the content is, nothing of it raises, and nothing takes longer than in
+    proportion to its size.
     """
 
     #: The client's address, (host, port, ...).
-    peer: tuple[Any, ...]
+    peer: Peer
     #: The reverse-path of MAIL, "" for the null one. Not the header From.
     mailfrom: str
     #: The forward-paths of all accepted RCPT commands in order, as often as they came. Not the header To.
@@ -60,6 +72,8 @@ class Message:
     mail_options: list[str] = field(default_factory=list)
     #: The parameters of each RCPT, in the order of `rcpttos`.
     rcpt_options: list[list[str]] = field(default_factory=list)
+    #: The recipients of the transaction that were refused, each with the `address` as given and the `reply`.
+    rejected: list[RejectedRecipient] = field(default_factory=list)
     #: What the client called itself in HELO or EHLO.
     helo: str = ""
     #: Whether it said EHLO.
@@ -77,55 +91,89 @@ class Message:
 
     @cached_property
     def email(self) -> EmailMessage:
-        """The parsed content."""
-        try:
-            return BytesParser(EmailMessage, policy=_POLICY).parsebytes(self.data)
-        except RecursionError:  # parts in parts in parts: what can be read are the headers
-            header_section = self.data.partition(b"\r\n\r\n")[0]
-            message = BytesParser(EmailMessage, policy=_POLICY).parsebytes(header_section, headersonly=True)
-            del message["Content-Type"]
-            return message
+        """The parsed content, with parts nested up to 32 deep, and up to 10,000 of them."""
+        from .mime import parse_email
+
+        return parse_email(self.data)
+
+    @cached_property
+    def _content(self) -> Content:
+        from .mime import Content
+
+        return Content.read(self.data)
+
+    @cached_property
+    def headers(self) -> Headers:
+        """The headers, decoded, by name: `message.headers["from"]`; `message.headers.get_all("received")`."""
+        from .headers import Headers
+
+        return Headers(self._content.root.raw_items())
 
     @property
     def subject(self) -> str:
         """The header Subject, decoded; "" if there is none."""
-        return next(iter(self.get_headers("subject")), "")
+        return self.headers.get("subject", "")
 
     @cached_property
     def text(self) -> str:
         """The plain text body, decoded, line ends as LF; "" if there is none."""
-        return self._body("plain")
+        return self._content.body("text/plain")
 
     @cached_property
     def html(self) -> str:
         """The HTML body, decoded, line ends as LF; "" if there is none."""
-        return self._body("html")
+        return self._content.body("text/html")
 
     @cached_property
     def attachments(self) -> list[Attachment]:
-        """The attached files in order."""
-        lone = not self.email.is_multipart() and self.email.get_content_maintype() != "text"
-        parts = [self.email] if lone else self.email.iter_attachments()
-        return [Attachment(part.get_filename() or "", part.get_content_type(), _octets(part)) for part in parts]
+        """The parts that are neither a body nor shown by the HTML itself, in order."""
+        return [Attachment(part.file_name, part.media_type, part.octets) for part in self._content.attached]
 
     @cached_property
-    def links(self) -> list[str]:
-        """The URLs in the text, and those that the HTML body links to, each once, in order."""
-        finder = _LinkFinder()
-        with contextlib.suppress(AssertionError):  # html.parser's way to say that it can't go on
-            finder.feed(self.html)
-        in_text = [_trim_url(url) for url in _URL.findall(self.text)]
-        return list(dict.fromkeys([*in_text, *finder.links]))
+    def _shown_html(self) -> tuple[str, list[tuple[str, str]]]:
+        """The text that the HTML shows, and its links."""
+        from .markup import read_html
 
-    def get_headers(self, name: str) -> list[str]:
-        """Return the decoded values of all headers of this name, in order; [] if there is none."""
-        return [str(value) for value in self.email.get_all(name, [])]
+        return read_html(self.html)
+
+    @cached_property
+    def links(self) -> list[Link]:
+        """The http and https URLs in the text, and whatever the HTML leads to, each once, in order.
+
+        They are strings; what the HTML shows for a link is its `text`.
+        """
+        from .links import find_links
+
+        return find_links(self.text, self._shown_html[1])
+
+    def link(self, pattern: str | re.Pattern[str] = "") -> Link:
+        """Return the only link that contains a string, or in which a compiled pattern is found.
+
+        Raises AssertionError, which names all links, when there is none or more than one.
+        """
+        __tracebackhide__ = True
+        from .links import choose_link
+
+        return choose_link(self.links, pattern)
+
+    def codes(self, pattern: str | re.Pattern[str] | None = None) -> list[str]:
+        """Return the one-time codes in the text, or in what the HTML shows if there is no text, each once, in order.
+
+        Codes are such as "482913", "123 456" and "X7K9-QP2M", alone on their line or in a sentence with a word
+        such as code, PIN or password. If yours are others, give a regular expression: its first group is the
+        code if it has one, else all that it matches.
+        """
+        from .codes import find_codes
+
+        return find_codes(self.text if self.text.strip() else self._shown_html[0], pattern)
 
     @cached_property
     def bcc(self) -> list[str]:
         """The recipients in the envelope that no header of the message names."""
-        headers = [value for name in _RECIPIENT_HEADERS for value in self.get_headers(name)]
-        named = {canonical_mailbox(address) for _, address in getaddresses(headers)}
+        from .headers import parse_addresses
+
+        values = [value for name in _RECIPIENT_HEADERS for value in self.headers.get_raw(name)]
+        named = {canonical_mailbox(address) for value in values for address in parse_addresses(value)}
         return [address for address in self.rcpttos if canonical_mailbox(address) not in named]
 
     @cached_property
@@ -140,65 +188,17 @@ class Message:
         parameters = parse_parameters(" ".join(self.mail_options))
         return (*self.envelope_lints, *content_lints(self.data, parameters))
 
+    def __hash__(self) -> int:
+        """Hash what can't be changed: equal messages have equal hashes, so that sets may have them."""
+        return hash((self.mailfrom, self.data))
+
     def __str__(self) -> str:
         """Return one line that tells the message from others."""
-        subject = self.subject
-        if len(subject) > _LONGEST_SHOWN:
-            subject = f"{subject[:_LONGEST_SHOWN]}…"
-        return f"from <{self.mailfrom}> to {', '.join(f'<{address}>' for address in self.rcpttos)}: {subject!r}"
+        listed = [f"<{shorten(address, _LONGEST_ADDRESS)}>" for address in self.rcpttos[:_LISTED]]
+        listed += [f"{len(self.rcpttos) - _LISTED} more"] if len(self.rcpttos) > _LISTED else []
+        return f"from <{shorten(self.mailfrom, _LONGEST_ADDRESS)}> to {', '.join(listed)}: {show(self.subject)}"
 
-    def _body(self, kind: str) -> str:
-        part = self.email.get_body((kind,))
-        if part is None:
-            return ""
-        try:
-            return str(part.get_content()).replace("\r\n", "\n")
-        except (LookupError, ValueError):  # a charset that nobody knows, or that decodes nothing
-            return _octets(part).decode("ascii", "backslashreplace")
-
-
-def _trim_url(url: str) -> str:
-    """Cut off what ends the sentence, not the URL."""
-    unopened = url.count(")") - url.count("(")
-    end = len(url)
-    while end and (url[end - 1] in ".,;:!?" or (url[end - 1] == ")" and unopened > 0)):
-        unopened -= url[end - 1] == ")"
-        end -= 1
-    return url[:end]
-
-
-def _octets(part: MIMEPart) -> bytes:
-    """Return the content of a part with its transfer encoding undone; b"" for a multipart."""
-    if part.get_content_type() == "message/rfc822" and part.is_multipart():
-        return bytes(part.get_content())
-    payload = part.get_payload(decode=True)
-    return payload if isinstance(payload, bytes) else b""
-
-
-class _PatientHeaders(HeaderRegistry):
-    """Reads headers as email does, and those that it fails on as far as they can be read."""
-
-    #: What stands for a header without which a message can't be looked into.
-    _HARMLESS: ClassVar[dict[str, str]] = {"content-type": "text/plain", "content-disposition": "attachment"}
-
-    def __call__(self, name: str, value: str) -> BaseHeader:
-        """Return the header object."""
-        harmless = self._HARMLESS.get(name.lower())
-        for attempt in (value, value.partition(";")[0], harmless):
-            # It raises whatever comes: IndexError, AttributeError, RecursionError …
-            with contextlib.suppress(Exception):
-                if attempt is not None:
-                    return super().__call__(name, attempt)
-        return HeaderRegistry(use_default_map=False)(name, value)
-
-
-_POLICY = default_policy.clone(header_factory=_PatientHeaders())
-
-
-class _LinkFinder(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.links: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.links += [value for name, value in attrs if tag == "a" and name == "href" and value]
+    def __repr__(self) -> str:
+        """Return what was said in the session, long values cut, and not the content."""
+        fields = [(each.name, getattr(self, each.name)) for each in dataclasses.fields(self) if each.repr]
+        return f"Message({', '.join(f'{name}={show(value)}' for name, value in fields)})"

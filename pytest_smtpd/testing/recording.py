@@ -79,7 +79,7 @@ class LateMailWarning(UserWarning):
     """Mail came that an earlier test has begun to send; it is in no mailbox."""
 
 
-class RecordingServer(SMTPServer, Access, Assertions, Deliveries):
+class RecordingServer(Access, Assertions, Deliveries, SMTPServer):
     """An SMTP server on (host, port), port 0 for any free one, that records messages.
 
         with RecordingServer() as server:
@@ -119,6 +119,7 @@ class RecordingServer(SMTPServer, Access, Assertions, Deliveries):
         return configure({**options, "users": self._guard_users(users)} if callable(users) else options)
 
     def _apply(self, configuration: Configuration) -> None:
+        self._security = configuration
         self.settings = configuration.make_settings()
         self.data_size_limit = configuration.data_size_limit
         self.max_connections = configuration.max_connections
@@ -299,4 +300,4 @@ class RecordingServer(SMTPServer, Access, Assertions, Deliveries):
         )
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.url}, {len(self.messages)} messages>"
+        return f"<{type(self).__name__} on {format_peer(self.address)}, {len(self.messages)} messages>"

@@ -101,6 +101,11 @@ class Security:
         return server_context(client_certificates=self.client_certificates)
 
     @property
+    def login(self) -> tuple[str, str] | None:
+        """The name and password with which a client may log in: the first ones of `users`, if it is a mapping."""
+        return next(iter(self.users.items()), None) if isinstance(self.users, Mapping) else None
+
+    @property
     def extensions(self) -> list[Extension]:
         """The extensions that this configures."""
         starttls = [STARTTLS] if self.tls == "starttls" else []

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import pytest
 
-from pytest_smtpd.network.loop import ACCEPT_BURST, Loop, listen
+from pytest_smtpd.network.loop import ACCEPT_BURST, Loop, hold, listen, listen_again
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -1243,6 +1243,42 @@ LIFE_CYCLE = """
         thread.join()
         print(client.recv(5))
 """
+
+
+def test_a_held_port_refuses_connections_until_it_is_listened_on_again() -> None:
+    """A port changes from one socket to another without being free, though connections to it end meanwhile."""
+    listener = listen(("127.0.0.1", 0))
+    address = listener.getsockname()
+    with socket.create_connection(address) as client:
+        # The side that closes first keeps the port for a while (TIME_WAIT).
+        listener.setblocking(True)  # noqa: FBT003 - socket's signature
+        listener.accept()[0].close()
+        holder = hold(listener)
+        listener.close()
+        assert holder is not None
+        with holder:
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(address)
+            assert client.recv(1) == b""
+            client.close()
+            listen_again(holder)
+            assert holder.gettimeout() == 0
+            socket.create_connection(address).close()
+
+
+def test_a_port_is_not_held_without_what_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where sockets can't share a port for a moment, as on Windows, nothing holds it."""
+    monkeypatch.delattr(socket, "SO_REUSEPORT", raising=False)
+    with listen(("127.0.0.1", 0)) as listener:
+        assert hold(listener) is None
+
+
+def test_a_port_that_cannot_be_held_is_an_error() -> None:
+    """What the system refuses raises OSError, and leaves no socket behind."""
+    listener = listen(("127.0.0.1", 0))
+    listener.close()
+    with pytest.raises(OSError, match=r"Bad file descriptor|not a socket"):
+        hold(listener)
 
 
 def test_nothing_is_left_to_the_garbage_collector() -> None:

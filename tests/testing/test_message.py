@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import email.policy
+import re
 import smtplib
+import subprocess
+import sys
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from typing import TYPE_CHECKING, Any
@@ -12,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support import RawClient
 
-from pytest_smtpd import Attachment, Lint, Message, RecordingServer
+from pytest_smtpd import Attachment, Lint, Message, RecordingServer, RejectedRecipient, Reply
+from pytest_smtpd.testing.recording import RecordingChannel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PLAIN = b"Subject: Hello\r\n\r\nHow are you?\r\n"
-DERIVED = ("email", "subject", "text", "html", "attachments", "links", "bcc", "lints")
+DERIVED = ("email", "headers", "subject", "text", "html", "attachments", "links", "bcc", "lints")
 
 
 @pytest.fixture
@@ -164,6 +168,45 @@ def test_derived_attributes_of_a_real_email(server: RecordingServer, client: smt
     ]
     assert message.links == ["https://example.org/text", "https://example.org/html"]
     assert message.bcc == ["eve@example.org"]
+
+
+def test_headers_are_decoded() -> None:
+    """`headers` is a mapping of what people read, whatever the case of a name."""
+    message = make_message(bytes(make_newsletter()))
+    assert message.headers["SUBJECT"] == "Grüße aus Köln"
+    assert message.headers["to"] == "Bob <bob@example.org>"
+    assert message.headers.get_all("received") == []
+    assert list(message.headers)[:2] == ["Subject", "To"]
+
+
+def test_link_is_the_one_that_matches() -> None:
+    """`link` returns the only link that matches, with what the HTML shows for it, and fails when it isn't one."""
+    message = make_message(bytes(make_newsletter()))
+    link = message.link("/html")
+    assert (link, link.text) == ("https://example.org/html", "us")
+    assert message.link(re.compile("text$")) == "https://example.org/text"
+    with pytest.raises(AssertionError, match=r"^expected one link with 'example', found 2\n.*\n.*/text'\n.*/html'"):
+        message.link("example")
+    with pytest.raises(AssertionError, match="found 2"):
+        message.link()
+
+
+@pytest.mark.parametrize("subtype", ["plain", "html"])
+def test_codes_are_found_in_the_body(subtype: str) -> None:
+    """`codes` are found in the text, and in what the HTML shows if there is no text."""
+    message = make_text("<p>Your code is 123 456.</p>", subtype)
+    assert message.codes() == ["123 456"]
+    assert message.codes(r"\d+$|is (\d+)") == ["123"]
+
+
+def test_codes_in_markup_are_none() -> None:
+    """What the HTML does not show is no code, and where there is a text the HTML is not asked."""
+    html = "<style>#code { color: 123456 }</style><p data-code='123456'>Code 4829</p>"
+    assert make_text(html, "html").codes() == ["4829"]
+    content = EmailMessage(policy=email.policy.SMTP)
+    content.set_content("Your code is 1111\n")
+    content.add_alternative("<p>Your code is 2222</p>", subtype="html")
+    assert make_message(bytes(content)).codes() == ["1111"]
 
 
 def test_email_is_the_parsed_content() -> None:
@@ -374,6 +417,16 @@ def test_the_time_makes_no_difference() -> None:
             f"from <ada@example.org> to <bob@example.org>: '{'x' * 60}…'",
             id="long subject",
         ),
+        pytest.param(
+            make_message(b"Subject: a\x1b[1m\0\xff\r\n\r\n", mailfrom="\x9b1m@x", rcpttos=["\u202e@x"]),
+            r"from <\x9b1m@x> to <\u202e@x>: 'a\x1b[1m\x00�'",
+            id="control characters",
+        ),
+        pytest.param(
+            make_message(rcpttos=[f"{number}@x" for number in range(1000)], mailfrom="x" * 300),
+            f"from <{'x' * 256}…> to <0@x>, <1@x>, <2@x>, <3@x>, <4@x>, 995 more: 'Hello'",
+            id="many recipients",
+        ),
     ],
 )
 def test_str_is_one_line_that_tells_messages_apart(message: Message, line: str) -> None:
@@ -387,6 +440,133 @@ def test_repr_has_the_envelope_and_not_the_content() -> None:
     assert shown.startswith("Message(peer=('127.0.0.1', 40000), mailfrom='ada@example.org'")
     assert "client.example" in shown
     assert "secret" not in shown
+
+
+def test_repr_is_short() -> None:
+    """Whatever the envelope and the attachments are, their repr is short and without control characters."""
+    many = [f"{number}@{'x' * 1000}\x9b" for number in range(1000)]
+    message = make_message(
+        b"Content-Type: a/b\r\n\r\n" + b"\0" * 10_000, rcpttos=many, mailfrom="x" * 10_000, helo="\x1b"
+    )
+    assert len(repr(message)) < 1500
+    assert len(repr(message.attachments)) < 400
+    assert "(10000 octets)" in repr(message.attachments)
+    assert (repr(message) + repr(message.attachments)).isprintable()
+
+
+def test_messages_can_be_in_sets() -> None:
+    """Equal messages have equal hashes, so that sets and dictionaries can have them."""
+    assert {make_message(), make_message()} == {make_message()}
+    assert len({make_message(), make_message(mailfrom="eve@example.org"), make_message(b"")}) == 3
+
+
+def test_what_is_not_looked_at_costs_nothing() -> None:
+    """The recording server is imported without `email` and `html`, which only looking into a message needs."""
+    code = (
+        "import sys; before = set(sys.modules); import pytest_smtpd.testing.recording;"
+        "print(*{name.partition('.')[0] for name in set(sys.modules) - before} & {'email', 'html', 'quopri'})"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603 - ours
+    assert ran.stdout.split() == []
+
+
+# Refused recipients.
+
+
+def test_rejected_recipients_are_kept_with_the_replies(client: smtplib.SMTP, server: RecordingServer) -> None:
+    """`rejected` has who was refused, as the client wrote it, and with what; for a message without, it is empty."""
+    client.ehlo()
+    client.mail("ada@example.org")
+    for arguments in ("TO:<ada@[nowhere]>", "to: x@", "TO:<bob@example.org>", "TO:<>", "who"):
+        client.docmd("RCPT", arguments)
+    client.data(PLAIN)
+    client.sendmail("ada@example.org", ["bob@example.org"], PLAIN)
+    first, second = server.messages
+    assert [(each.address, each.reply.code) for each in first.rejected] == [
+        *(("ada@[nowhere]", 501), ("x@", 501), ("", 501), ("who", 501))
+    ]
+    assert second.rejected == []
+    assert first != dataclasses.replace(first, rejected=[])
+
+
+def test_recipients_that_lmtp_refuses_are_rejected() -> None:
+    """In LMTP, a recipient whom the reply after the content refuses is rejected, as one whom RCPT refuses."""
+
+    class Mailboxes(RecordingServer):
+        def process_message(self, peer: Any, mailfrom: str, rcpttos: list[str], data: Any, **kwargs: Any) -> str | None:
+            return "452 4.2.2 Mailbox full" if rcpttos == ["full@x"] else None
+
+    with Mailboxes(protocol="lmtp") as server, RawClient(server.address) as raw:
+        raw.read_reply()
+        for command in (
+            "LHLO x",
+            "MAIL FROM:<a@x>",
+            "RCPT TO:<a@x>",
+            "RCPT TO:<full@x>",
+            "RCPT TO:<>",
+            "RCPT TO:<b@x>",
+        ):
+            raw.ask(command)
+        raw.ask("DATA")
+        raw.send(PLAIN + b".\r\n")
+        assert [raw.read_reply()[:3] for _ in range(3)] == ["250", "452", "250"]
+        message = server.messages.one()
+    assert message.rcpttos == ["a@x", "b@x"]
+    assert [(each.address, str(each.reply)) for each in message.rejected] == [
+        ("", "501 5.1.3 Syntax: RCPT TO: <address> [SP <mail-parameters>]"),
+        ("full@x", "452 4.2.2 Mailbox full"),
+    ]
+
+
+def test_recipients_that_a_subclass_refuses_are_rejected() -> None:
+    """Whoever answers RCPT with a refusal, the recipient is among the rejected ones; with a retry, among both."""
+
+    class Greylisting(RecordingServer):
+        class channel_class(RecordingChannel):  # noqa: N801 - smtpd's name
+            seen = False
+
+            def smtp_RCPT(self, arg: str | None) -> None:  # noqa: N802 - smtpd's name
+                if self.seen:
+                    super().smtp_RCPT(arg)
+                else:
+                    self.push("450 4.7.1 Greylisted")
+                self.seen = True
+
+    with Greylisting() as server, RawClient(server.address) as raw:
+        raw.read_reply()
+        for command in ("EHLO x", "MAIL FROM:<a@x>", "RCPT TO:<b@x>", "RCPT TO:<b@x>", "DATA"):
+            raw.ask(command)
+        raw.send(PLAIN + b".\r\n")
+        raw.read_reply()
+        message = server.messages.one()
+    assert message.rcpttos == ["b@x"]
+    assert message.rejected == [RejectedRecipient("b@x", Reply(450, "4.7.1 Greylisted"))]
+
+
+def test_of_very_many_rejected_recipients_some_are_kept() -> None:
+    """No client fills the memory with recipients that are refused."""
+    with RecordingServer() as server, RawClient(server.address) as raw:
+        raw.read_reply()
+        for command in ("EHLO x", "MAIL FROM:<a@x>", "RCPT TO:<b@x>"):
+            raw.ask(command)
+        raw.send(b"RCPT TO:<>\r\n" * 1100)
+        assert {raw.read_reply()[:3] for _ in range(1100)} == {"501"}
+        raw.ask("DATA")
+        raw.send(PLAIN + b".\r\n")
+        raw.read_reply()
+        assert len(server.messages.one().rejected) == 1000
+
+
+def test_recipients_above_the_limit_are_rejected() -> None:
+    """Recipients beyond `max_recipients` are among the rejected ones, with the 452."""
+    with RecordingServer(max_recipients=1) as server, smtplib.SMTP(*server.address) as client:
+        client.sendmail("ada@example.org", ["a@x", "b@x", "c@x"], PLAIN)
+        message = server.messages.one()
+    assert message.rcpttos == ["a@x"]
+    assert [(each.address, each.reply.code, each.reply.enhanced) for each in message.rejected] == [
+        ("b@x", 452, "4.5.3"),
+        ("c@x", 452, "4.5.3"),
+    ]
 
 
 # Mail that email's parser fails on.

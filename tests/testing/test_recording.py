@@ -747,7 +747,7 @@ def test_count_is_a_number(server: RecordingServer) -> None:
 
 
 def test_a_server_and_its_dialogues_print_as_what_they_are(server: RecordingServer) -> None:
-    """In a traceback a server shows its URL and how many messages it has, a dialogue its client."""
+    """In a traceback a server shows its address, no password, and how many messages it has, a dialogue its client."""
     send(server)
-    assert repr(server) == f"<RecordingServer {server.url}, 1 messages>"
+    assert repr(server) == f"<RecordingServer on 127.0.0.1:{server.port}, 1 messages>"
     assert repr(server.dialogues[0]).startswith("<Dialogue with 127.0.0.1: ")
