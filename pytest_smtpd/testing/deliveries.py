@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pytest_smtpd.protocol.grammar import canonical_mailbox
@@ -10,6 +9,8 @@ from pytest_smtpd.protocol.grammar import canonical_mailbox
 from .explanation import format_peer, list_section
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from .message import Message
     from .outbox import Messages, Outbox
 
@@ -52,7 +53,9 @@ def _check(by: object, expected: object) -> None:
         raise TypeError(msg)
 
 
-def _find_problems(messages: Messages, received: list[Message], by: Key, expected: Iterable[object] | None) -> list[str]:
+def _find_problems(
+    messages: Messages, received: list[Message], by: Key, expected: Iterable[object] | None
+) -> list[str]:
     """Return what is wrong, for people; nothing if all is well. `received` gives messages their numbers."""
     numbers = {id(message): number for number, message in enumerate(received)}
     nameless = []
@@ -74,7 +77,7 @@ def _find_problems(messages: Messages, received: list[Message], by: Key, expecte
 
 def _key_of(message: Message, by: Key) -> object:
     if isinstance(by, str):
-        return next((value.strip() for value in message.get_headers(by)), None)
+        return message.headers.get(by)
     key = by(message)
     try:
         hash(key)

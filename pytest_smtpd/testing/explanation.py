@@ -89,7 +89,9 @@ class Incidents:
 
 
 def _format(reply: Reply | None) -> str:
-    return reply.to_bytes(enhanced=True).decode().splitlines()[0] if reply else "no answer"
+    # What a rule answers may be any octets, or none.
+    octets = reply.to_bytes(enhanced=True) if reply else b""
+    return next(iter(octets.decode("utf-8", "backslashreplace").splitlines()), "no answer")
 
 
 def _describe(dialogue: Dialogue) -> str:
