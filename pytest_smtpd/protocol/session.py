@@ -22,10 +22,13 @@ from .events import REMEMBERED, BadLine, Command, Connect, Event, Refusal, Unrec
 from .grammar import ControlCharacterError, GrammarError, parse_command
 from .guards import guard
 from .lints import Lint
+from .mail import Arrival, Content
 from .replies import SERVICE_NOT_AVAILABLE, Reply
 from .state import State
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .content import Receiver
     from .state import Settings
 
@@ -63,11 +66,14 @@ class Session:
         "_position",
         "_receiving",
         "_strict",
+        "marks",
         "state",
     )
 
     def __init__(self, settings: Settings) -> None:
         self.state = State(settings)
+        #: After how many octets of content `mail.Arrival` is asked, in ascending order.
+        self.marks: Sequence[int] = ()
         self._input = b""
         self._position = 0
         self._output: list[bytes] = []
@@ -173,8 +179,8 @@ class Session:
 
     @property
     def wants_buffer(self) -> bool:
-        """Whether there is large content, which `get_buffer` and `buffer_updated` take without a copy."""
-        if self._receiving is None:
+        """Whether there is large content, which `get_buffer` and `buffer_updated` take without a copy, past marks."""
+        if self._receiving is None or self.marks:
             return False
         receiver = self._receiving[0]
         return receiver.store.size > 0 and not receiver.finished
@@ -225,12 +231,30 @@ class Session:
 
     def _receive(self, receiver: Receiver, question: Event) -> Event | Literal[_NeedData.NEED_DATA]:
         if not receiver.finished and self._position < len(self._input):
-            self._input = receiver.feed(self._input[self._position :])
+            self._input = self._input[self._position :]
             self._position = 0
+            if self.marks and (arrival := self._feed_to_mark(receiver, question)):
+                self._pending = arrival
+                return arrival
+            if not receiver.finished:
+                self._input = receiver.feed(self._input)
         if not receiver.finished:
             return NEED_DATA
         self._receiving = None
         return self._ask(question)
+
+    def _feed_to_mark(self, receiver: Receiver, question: Event) -> Arrival | None:
+        """Feed content until it has as many octets as the next mark says; None: they have not come, or it ends."""
+        store = receiver.store
+        mark: int | None = next((mark for mark in self.marks if mark > store.size), None)
+        if mark is None:
+            return None
+        # What may belong to the end is not counted before it is known not to.
+        while (size := mark - store.size) > 0:
+            if receiver.finished or not self._input:
+                return None
+            self._input = receiver.feed(self._input[:size]) + self._input[size:]
+        return None if receiver.finished and isinstance(question, Content) else Arrival(store, mark)
 
     def _next_command(self) -> Event | Literal[_NeedData.NEED_DATA]:
         start = self._position

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from pytest_smtpd.protocol.events import Command, Connect
 from pytest_smtpd.protocol.mail import Content
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 #: How long a TLS handshake may take, in seconds.
 HANDSHAKE_SECONDS = 30.0
+
+Answer = TypeVar("Answer", bound="Reply | None")
 
 _TOO_MANY_CONNECTIONS = Reply(421, "Error: too many connections", "4.7.0")
 _LOCAL_ERROR = Reply(451, "Error: requested action aborted: local error in processing", "4.3.0")
@@ -209,6 +212,11 @@ class SMTPChannel:
         self._ended = True
         self._advance()
 
+    @property
+    def owes_answer(self) -> bool:
+        """Whether the client waits for the server, and so is not idle."""
+        return self.session.waiting is not None
+
     def connection_lost(self) -> None:
         """Leave the server: the connection is closed."""
         self.smtp_server.forget(self)
@@ -244,19 +252,26 @@ class SMTPChannel:
 
         `event.reply` is what a well-behaved server answers.
         """
+        return self._guard(partial(self._choose, event))
+
+    def _choose(self, event: Event) -> Reply | None:
+        if isinstance(event, Content):
+            return self.process(event)
+        if isinstance(event, Connect) and self.smtp_server.is_full:
+            return _TOO_MANY_CONNECTIONS
+        if isinstance(event, Command) and (method := self._answering.get(event.verb)):
+            return self._call(method, event.argument)
+        return event.reply
+
+    def _guard(self, choose: Callable[[], Answer]) -> Answer | Reply:
+        """Answer 451 where a hook fails, and keep its exception."""
         try:
-            if isinstance(event, Content):
-                return self.process(event)
-            if isinstance(event, Connect) and self.smtp_server.is_full:
-                return _TOO_MANY_CONNECTIONS
-            if isinstance(event, Command) and (method := self._answering.get(event.verb)):
-                return self._call(method, event.argument)
+            return choose()
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - also pytest.fail(): it reaches whoever stops the server
             self.smtp_server.errors.append(error)
             return _LOCAL_ERROR
-        return event.reply
 
     def deliver(self, content: Content) -> None:
         """Store the message, whose 250 is about to be sent."""
@@ -305,8 +320,8 @@ class SMTPChannel:
         if tls is not None and not tls.established:
             self.tls_failed(ConnectionAbortedError(f"there was no handshake before the end: {reply.text}"))
             self.conn.abort()
-        elif not self._greeted:
-            self.conn.abort()  # what comes before a greeting is no session to end
+        elif not self._greeted or self.session.state.starting_tls:
+            self.conn.abort()  # before a greeting there is no session to end, and instead of a handshake no reply fits
         elif not self.session.state.closing:
             self.conn.write(self.session.end(reply))
             self.conn.close()

@@ -208,7 +208,7 @@ class Service:
         """End the sessions whose client has been silent for too long (RFC 5321 4.5.3.2.7), and come again."""
         now = self.clock()
         # Who waits for the server's answer is not silent.
-        silent_since = {channel: channel.idle_since for channel in self._channels if not channel.session.waiting}
+        silent_since = {channel: channel.idle_since for channel in self._channels if not channel.owes_answer}
         for channel, since in silent_since.items():
             if since + self.timeout <= now and channel.session.state.closing:
                 channel.close()  # the client does not even take what has ended the session

@@ -10,12 +10,12 @@ import threading
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from pytest_smtpd.protocol.replies import NEGATIVE, Reply
+from pytest_smtpd.protocol.replies import NEGATIVE, RawReply, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from pytest_smtpd.network.connection import Connection
+    from pytest_smtpd.network.connection import Connection, Timer
 
 
 class _Wait(Enum):
@@ -62,27 +62,14 @@ _CODE = re.compile(r"([2-5][0-9]{2})(?: |\Z)")
 _ENHANCED = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?: |\Z)")
 
 
-class RawReply(Reply):
-    """A reply of any octets; its code is what the session goes by."""
-
-    octets: bytes
-
-    def __init__(self, code: int, octets: bytes) -> None:
-        super().__init__(code)
-        object.__setattr__(self, "octets", octets)
-
-    def to_bytes(self, *, enhanced: bool = False) -> bytes:  # noqa: ARG002
-        """Return the octets."""
-        return self.octets
-
-
 class Channel(Protocol):
     """What actions need of the channel on which they act."""
 
     conn: Connection
 
-    def call_later(self, seconds: float, call: Callable[[], None]) -> None:
-        """Have this called in so many seconds."""
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing is to be sent any more."""
 
     def flush(self) -> None:
         """Send the answers so far."""
@@ -106,6 +93,9 @@ class Occasion(Protocol):
 
     def usual_reply(self) -> Reply | None:
         """Return what is answered where no rule applies; None: nothing, or it comes later."""
+
+    def acceptance(self) -> Reply:
+        """Return the answer of who accepts whatever comes."""
 
     def octets_of(self, reply: Reply) -> bytes:
         """Return a reply as it is sent."""
@@ -155,14 +145,26 @@ class Run:
         self.pause = 0.0
         #: Ends the connection behind the answer, if there is one.
         self.ending: Callable[[Channel], None] | None = None
+        #: Whether a part of the answer is sent, and another is not.
+        self.is_amid_answer = False
+        self._timer: Timer | None = None
 
     def resume(self) -> None:
         """Go on until the script waits or ends; then answer."""
-        if self.channel.conn.is_closed:
+        if self.channel.has_ended:
             return
         self.waits = any(action(self) is WAIT for action in self._script)
         if not self.waits:
             self._finish()
+
+    def resume_in(self, seconds: float) -> None:
+        """Go on after so many seconds."""
+        self._timer = self.channel.conn.call_later(seconds, self.resume)
+
+    def cancel(self) -> None:
+        """Go on no more: the connection is closed."""
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _finish(self) -> None:
         if self.reply is None and self.ending is not None:
@@ -173,18 +175,20 @@ class Run:
             self._answer(reply, reply)
         else:
             self.channel.flush()
-            self._send_pieces(reply, self.cut(self.occasion.octets_of(reply)), b"")
+            pieces = self.cut(self.occasion.octets_of(reply))
+            self._send_pieces(reply, next(pieces, b""), pieces)
 
-    def _send_pieces(self, reply: Reply, pieces: Iterator[bytes], piece: bytes) -> None:
+    def _send_pieces(self, reply: Reply, piece: bytes, pieces: Iterator[bytes]) -> None:
         """Send one piece after the other; with the last one the question is answered."""
-        piece = piece or next(pieces, b"")
+        if self.channel.has_ended:
+            return
         following = next(pieces, b"")
-        self.waits = bool(following)
-        if not following:
-            self._answer(reply, RawReply(reply.code, piece))
-        elif not self.channel.conn.is_closed:
+        self.waits = self.is_amid_answer = bool(following)
+        if following:
             self.channel.conn.write(piece)
-            self.channel.call_later(self.pause, lambda: self._send_pieces(reply, pieces, following))
+            self._timer = self.channel.conn.call_later(self.pause, lambda: self._send_pieces(reply, following, pieces))
+        else:
+            self._answer(reply, RawReply(reply.code, octets=piece))
 
     def _answer(self, reply: Reply | None, sent: Reply | None) -> None:
         self.occasion.settle(reply, sent)
@@ -215,7 +219,14 @@ def defer(stage: str, text: str) -> Action:
 
 def accept(stage: str) -> Action:
     """Choose the positive answer."""
-    return _choose(_acceptance(stage))
+    if stage == "TLS":
+        msg = "a handshake is not answered, but begun: without an answer it is accepted"
+        raise ValueError(msg)
+    return _accept
+
+
+def _accept(run: Run) -> None:
+    run.reply = run.occasion.acceptance()
 
 
 def discard(stage: str) -> Action:
@@ -224,7 +235,7 @@ def discard(stage: str) -> Action:
 
     def act(run: Run) -> None:
         run.occasion.drop()
-        run.reply = _acceptance(stage)
+        _accept(run)
 
     return act
 
@@ -235,7 +246,7 @@ def raw(octets: object) -> Action:
         msg = f"raw() takes the octets that are sent, bytes, not {octets!r}"
         raise TypeError(msg)
     code = int(octets[:3]) if re.match(rb"[2-5][0-9]{2}", octets) else 550
-    return _choose(RawReply(code, octets))
+    return _choose(RawReply(code, octets=octets))
 
 
 def store(stage: str) -> Action:
@@ -261,9 +272,9 @@ def _choose(reply: Reply) -> Action:
     return act
 
 
-def _acceptance(stage: str) -> Reply:
-    code = _POSITIVE.get(stage, (250,))[0]
-    return Reply(code, _ACCEPTED.get(stage, "OK"))
+def acceptance(stage: str) -> Reply:
+    """Return a positive answer to what can't be accepted as it is."""
+    return Reply(_POSITIVE.get(stage, (250,))[0], _ACCEPTED.get(stage, "OK"))
 
 
 def _refusal(replies: dict[str, Reply], stage: str, text: str, kind: int) -> Reply:
@@ -302,7 +313,7 @@ def delay(seconds: float) -> Action:
     _check_positive("delay", seconds)
 
     def act(run: Run) -> _Wait:
-        run.channel.call_later(seconds, run.resume)
+        run.resume_in(seconds)
         return WAIT
 
     return act

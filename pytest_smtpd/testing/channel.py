@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from pytest_smtpd.protocol.events import OK
+from pytest_smtpd.protocol.events import OK, Command
 from pytest_smtpd.protocol.grammar import Path, format_parameters
-from pytest_smtpd.protocol.mail import Content, Mail, Rcpt
+from pytest_smtpd.protocol.mail import Arrival, Content, Mail, Rcpt
+from pytest_smtpd.protocol.replies import SILENCE
 from pytest_smtpd.protocol.state import Transaction
 from pytest_smtpd.smtpd.channel import Server, SMTPChannel
 
-from .actions import Run
+from .actions import Run, acceptance
 from .dialogue import Dialogue
 from .message import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable, Sequence
 
     from pytest_smtpd.network.connection import Address
-    from pytest_smtpd.network.loop import Loop
     from pytest_smtpd.protocol.events import Event
     from pytest_smtpd.protocol.replies import Reply
 
@@ -33,10 +34,6 @@ class Recorder(Server, Protocol):
 
     messages: Outbox
     rules: Rules
-
-    @property
-    def loop(self) -> Loop | None:
-        """What serves."""
 
     @property
     def has_hook(self) -> bool:
@@ -65,8 +62,6 @@ class RecordingChannel(SMTPChannel):
     _choosing = False
     #: What a rule does here, or has done last.
     _run: Run | None = None
-    #: The content that a rule has interrupted; once is enough.
-    _interrupted: object = None
 
     @property
     def dialogue(self) -> Dialogue:
@@ -83,12 +78,6 @@ class RecordingChannel(SMTPChannel):
         self.dialogue.add(self.smtp_server.clock(), event, reply)
         super().settle(event, reply)
 
-    def end(self, reply: Reply) -> None:
-        """End the session unasked, and note it."""
-        if not self.session.state.closing:
-            self.dialogue.add(self.smtp_server.clock(), None, reply)
-        super().end(reply)
-
     def tls_established(self) -> None:
         """Begin anew, encrypted, and note it."""
         self.dialogue.remark(self.smtp_server.clock(), "TLS is active")
@@ -99,27 +88,60 @@ class RecordingChannel(SMTPChannel):
         self.dialogue.remark(self.smtp_server.clock(), f"TLS failed: {error}")
         super().tls_failed(error)
 
-    def answer(self, event: Event) -> Reply | None:
+    def connection_made(self) -> None:
+        """Begin, with the rules that there are."""
+        self.set_marks(self.smtp_server.rules.marks)
+        super().connection_made()
+
+    def end(self, reply: Reply) -> None:
+        """End the session unasked, and note it with what the client had asked."""
+        if not self.session.state.closing:
+            self.dialogue.add(self.smtp_server.clock(), self.session.waiting, reply)
+        if self._run is not None and self._run.is_amid_answer:
+            self.conn.abort()  # there is no room for a reply
+        else:
+            super().end(reply)
+
+    # How rules apply.
+
+    def _choose(self, event: Event) -> Reply | None:
         """Answer as usual, unless a rule applies; note when a transaction begins."""
         if isinstance(event, Mail) and self.session.state.transaction is None:
             self._generation = self.smtp_server.messages.generation
-        if self.smtp_server.rules and (rule := self.smtp_server.rules.find(event.stage, lambda: self.look(event))):
+        if self.smtp_server.rules.given and (rule := self._find_rule(event)):
             self._choosing = True
             try:
                 self._apply(rule, _Question(self, event))
             finally:
                 self._choosing = False
             return None
-        return super().answer(event)
+        return super()._choose(event)
+
+    def _find_rule(self, event: Event) -> Rule | None:
+        if isinstance(event, Arrival):
+            return self._find_quietly("CONTENT", event)
+        return self.smtp_server.rules.find(event.stage, lambda: self.look(event))
+
+    def _find_quietly(self, stage: str, event: Arrival | None) -> Rule | None:
+        """Find a rule for what no answer is due to, so that a `match` that fails is not answered, either."""
+        try:
+            return self.smtp_server.rules.find(stage, lambda: self.look(event), event.mark if event else None)
+        except Exception as error:  # noqa: BLE001 - it reaches whoever stops the server
+            self.smtp_server.errors.append(error)
+            return None
+
+    def _apply(self, rule: Rule, occasion: Occasion) -> None:
+        rule.note(self.dialogue)
+        self.dialogue.remark(self.smtp_server.clock(), str(rule))
+        self._run = Run(rule.script, occasion)
+        self._run.resume()
 
     def usual_answer(self, event: Event) -> Reply | None:
         """Return what is answered where no rule applies."""
-        return super().answer(event)
+        return self._guard(partial(super()._choose, event))
 
     def complete(self, event: Event, reply: Reply, sent: Reply) -> None:
         """Answer the event that waits with `sent`, which is `reply` or the rest of it."""
-        if event is not self.session.waiting:
-            return  # the session has ended meanwhile
         self.dialogue.add(self.smtp_server.clock(), event, reply)
         super().settle(event, sent)
         if not self._choosing:
@@ -127,11 +149,31 @@ class RecordingChannel(SMTPChannel):
             self.conn.resume_reading()
             self._advance()
 
-    def store(self, content: Content, reply: Reply) -> None:
-        """Record a message now, as if this were its answer."""
-        if content.decide(reply):
-            self.deliver(content)
-        content.stored = True
+    def set_marks(self, marks: Sequence[int]) -> None:
+        """Have rules apply when so many octets of content have come."""
+        self.session.marks = marks
+        self.conn.reads_large = self.conn.reads_large and not marks
+
+    def _start_tls(self) -> None:
+        if self.smtp_server.rules.given and (rule := self._find_quietly("TLS", None)):
+            self.conn.pause_reading()  # what the client sends by now is for the handshake
+            self._apply(rule, _Handshake(self))
+        else:
+            super()._start_tls()
+
+    def start_handshake(self) -> None:
+        """Begin TLS after all."""
+        self.idle_since = self.smtp_server.clock()
+        super()._start_tls()
+        self.conn.resume_reading()
+
+    # What rules do.
+
+    def store(self, content: Content) -> None:
+        """Record a message now for the recipients that it is about, whatever will be answered."""
+        if content.about:
+            self._record(content, content.about)
+        content.decided = True
 
     def flush(self) -> None:
         """Send the answers so far."""
@@ -140,6 +182,11 @@ class RecordingChannel(SMTPChannel):
 
     def hang_up(self, remark: str, *, abort: bool = False) -> None:
         """Close the connection behind the answers so far, without a word."""
+        if self.conn.is_closed:
+            return
+        if (event := self.session.waiting) is not None:
+            self.dialogue.add(self.smtp_server.clock(), event, SILENCE)
+            self._leave_unanswered(event)
         self.flush()
         self.dialogue.remark(self.smtp_server.clock(), remark)
         self.session.state.closing = True
@@ -148,62 +195,36 @@ class RecordingChannel(SMTPChannel):
         else:
             self.conn.close()
 
-    def call_later(self, seconds: float, call: Callable[[], None]) -> None:
-        """Have this called in so many seconds, in the serving thread."""
-        if (loop := self.smtp_server.loop) is not None:
-            loop.call_later(seconds, call)
+    def _leave_unanswered(self, event: Event) -> None:
+        """Record what has been accepted before: in LMTP each recipient has an answer (RFC 2033 4.2)."""
+        if isinstance(event, Content) and (event.accepted or event.decided):
+            if event.accepted:
+                self.deliver(event)
+            self.session.state.transaction = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing is to be sent any more."""
+        return self.session.state.closing or self.conn.is_closed
 
     @property
     def waits_for_rule(self) -> bool:
         """Whether a rule lets the client wait."""
         return self._run is not None and self._run.waits
 
-    def _apply(self, rule: Rule, occasion: Occasion) -> None:
-        rule.dialogues.append(self.dialogue)
-        self._run = Run(rule.script, occasion)
-        self._run.resume()
-
-    # What rules may apply to beside questions.
-
-    def _start_tls(self) -> None:
-        if rule := self.smtp_server.rules.find("TLS", self.look):
-            self._apply(rule, _Handshake(self))
-        else:
-            super()._start_tls()
-
-    def start_handshake(self) -> None:
-        """Begin TLS after all."""
-        super()._start_tls()
-
-    def data_received(self, data: bytes) -> None:
-        """Take what the client sent, unless a rule interrupts content here."""
-        if self.smtp_server.rules.interrupt_content and (rule := self._find_interruption(len(data))):
-            self.conn.pause_reading()
-            self._apply(rule, _Arrival(self, data))
-        else:
-            self.take(data)
-
-    def take(self, data: bytes) -> None:
-        """Take what the client sent."""
-        super().data_received(data)
-        if self.smtp_server.rules.interrupt_content:
-            self.conn.reads_large = False  # so that it all comes here
-
-    def _find_interruption(self, octets: int) -> Rule | None:
-        content = self.session.receiving
-        if content is None or content is self._interrupted:
-            return None
-        rule = self.smtp_server.rules.find("CONTENT", self.look, content.store.size + octets)
-        if rule is not None:
-            self._interrupted = content
-        return rule
+    @property
+    def owes_answer(self) -> bool:
+        """Whether the client waits for the server, and so is not idle."""
+        return super().owes_answer or self.waits_for_rule
 
     # What is recorded.
 
     def look(self, event: Event | None = None) -> Message:
         """Return what is known of the message so far, as an event's command would make it."""
         if isinstance(event, Content):
-            return self._make_message(event.transaction, range(len(event.transaction.forward_paths)), event.data)
+            return self._make_message(event.transaction, event.about, event.data)
+        if isinstance(event, Command) and event.stage in {"EHLO", "HELO", "LHLO"}:
+            return replace(self.look(), helo=event.argument, esmtp=event.stage != "HELO")
         transaction = self.session.state.transaction or Transaction(Path(""), (), {})
         if isinstance(event, Mail):
             transaction = Transaction(event.accepted_path, event.parameters, {})
@@ -212,7 +233,8 @@ class RecordingChannel(SMTPChannel):
             transaction = replace(
                 transaction, forward_paths=[event.accepted_path], forward_parameters=[event.parameters]
             )
-        return self._make_message(transaction, range(len(transaction.forward_paths)), b"")
+        data = event.data if isinstance(event, Arrival) else b""
+        return self._make_message(transaction, range(len(transaction.forward_paths)), data)
 
     def process(self, content: Content) -> Reply:
         """Ask `process_message` only where there is one: it costs a copy of the content."""
@@ -220,9 +242,11 @@ class RecordingChannel(SMTPChannel):
 
     def deliver(self, content: Content) -> None:
         """Record the message."""
-        self.smtp_server.record(
-            self._make_message(content.transaction, content.accepted, content.data), self._generation
-        )
+        self._record(content, content.accepted)
+
+    def _record(self, content: Content, recipients: Iterable[int]) -> None:
+        message = self._make_message(content.transaction, recipients, content.data)
+        self.smtp_server.record(message, self._generation)
 
     def _make_message(self, transaction: Transaction, accepted: Iterable[int], data: bytes) -> Message:
         state = self.session.state
@@ -248,6 +272,8 @@ class RecordingChannel(SMTPChannel):
             self._dialogue.ended = True
         if self.session.state.transaction is not None:
             self.smtp_server.note_aborted(self.peer, self.mailfrom or "", self.rcpttos, self._generation)
+        if self._run is not None:
+            self._run.cancel()
         super().connection_lost()
 
 
@@ -266,6 +292,10 @@ class _Occasion:
     def usual_reply(self) -> Reply | None:
         """Return what is answered where no rule applies; None: nothing, or it comes later."""
         return None
+
+    def acceptance(self) -> Reply:
+        """Return the answer of who accepts whatever comes."""
+        return OK
 
     def octets_of(self, reply: Reply) -> bytes:
         """Return a reply as it is sent."""
@@ -286,16 +316,21 @@ class _Question(_Occasion):
     def store(self) -> None:
         """Record the message now."""
         if isinstance(self._event, Content):
-            self.channel.store(self._event, OK)
+            self.channel.store(self._event)
 
     def drop(self) -> None:
         """See to it that the message is not recorded."""
         if isinstance(self._event, Content):
-            self._event.stored = True
+            self._event.decided = True
 
     def usual_reply(self) -> Reply | None:
         """Return what a subclass or the session answers."""
         return self.channel.usual_answer(self._event)
+
+    def acceptance(self) -> Reply:
+        """Return the session's answer if that accepts, too."""
+        usual = self._event.reply
+        return acceptance(self._event.stage) if usual.is_negative else usual
 
     def octets_of(self, reply: Reply) -> bytes:
         """Return a reply as the session sends it, with its enhanced status code where that is offered."""
@@ -310,27 +345,12 @@ class _Question(_Occasion):
 class _Handshake(_Occasion):
     """The beginning of TLS. An answer to it is one in plain text."""
 
-    def settle(self, reply: Reply | None, sent: Reply | None) -> None:  # noqa: ARG002 - an _Occasion's
-        """Begin TLS, or send something else and close."""
-        if sent is None:
-            self.channel.start_handshake()
-        else:
-            self.channel.conn.write(sent.to_bytes())
-            self.channel.hang_up("the server has answered the handshake in plain text")
-
-
-class _Arrival(_Occasion):
-    """Octets of content, of which more are to come."""
-
-    def __init__(self, channel: RecordingChannel, data: bytes) -> None:
-        super().__init__(channel)
-        self._data = data
-
     def settle(self, reply: Reply | None, sent: Reply | None) -> None:
-        """Go on, having answered too early if there is an answer."""
+        """Begin TLS, or send something else and close."""
         channel = self.channel
-        if reply is not None and sent is not None:
+        if reply is None or sent is None:
+            channel.start_handshake()
+        else:
             channel.dialogue.add(channel.smtp_server.clock(), None, reply)
             channel.conn.write(sent.to_bytes())
-        channel.conn.resume_reading()
-        channel.take(self._data)
+            channel.hang_up("the server has closed the connection")

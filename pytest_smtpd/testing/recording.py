@@ -176,7 +176,27 @@ class RecordingServer(Access, Assertions, Deliveries, SMTPServer):
 
         For each event the first rule applies that fits. Rules end with the test.
         """
-        return self.rules.add(stage, match, after_bytes, options)
+        rule = self.rules.add(stage, match, after_bytes, options)
+        if after_bytes is not None:
+            self.call(self._set_marks)
+        return rule
+
+    def _set_marks(self) -> None:
+        """Have the open sessions know after how many octets of content there are rules."""
+        for channel in list(self._channels):
+            if isinstance(channel, RecordingChannel):
+                channel.set_marks(self.rules.marks)
+
+    def assert_rules_applied(self) -> None:
+        """Raise AssertionError, naming them, if there are rules that have never applied.
+
+        Those with a probability don't count. For tests that use the fixtures, the plugin asks this at their end,
+        unless the option `allow_unused_rules` is given.
+        """
+        __tracebackhide__ = True
+        if unused := self.rules.unused:
+            msg = "\n".join(list_section("Rules that have never applied", [rule.summary for rule in unused]))
+            raise AssertionError(msg)
 
     def reset(self, owner: str = "", **options: Unpack[Options]) -> None:
         """Be as new, for this owner, with the options of the constructor and these.
@@ -193,6 +213,7 @@ class RecordingServer(Access, Assertions, Deliveries, SMTPServer):
 
     def _release(self) -> None:
         """End the sessions that wait for a rule."""
+        self._set_marks()
         for channel in list(self._channels):
             if isinstance(channel, RecordingChannel) and channel.waits_for_rule:
                 channel.end(_TEST_ENDED)
@@ -270,6 +291,7 @@ class RecordingServer(Access, Assertions, Deliveries, SMTPServer):
         return [
             *([] if dialogues else [f"No client has connected to {self.url}."]),
             *incidents.lines,
+            *list_section("Rules", [rule.summary for rule in self.rules]),
             *list_section("Transactions begun and not completed", self.aborted),
             *list_section("TLS connections that failed", self.tls_failures),
             *list_section("Exceptions in the server", [repr(error) for error in self.errors]),
