@@ -326,7 +326,8 @@ def _find(name: str, faults: Iterable[Fault]) -> list[Fault]:
     if found := [fault for fault in faults if name in {fault.name, fault.kind, fault.stage}]:
         return found
     if elsewhere := [fault.needs for fault in _CATALOGUE if name in {fault.name, fault.kind, fault.stage}]:
-        needs = ", ".join(_ARGUMENTS[need] for need in sorted(min(elsewhere, key=len)))
+        fewest = min(elsewhere, key=len)
+        needs = ", ".join(_ARGUMENTS[need] for need in sorted(fewest))
         msg = f"{name!r} is nothing for this client, unless you say {needs}"
         raise ValueError(msg)
     names = dict.fromkeys(name for fault in _CATALOGUE for name in (fault.kind, fault.stage, fault.name))
