@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from pytest_smtpd.protocol.replies import NEGATIVE, RawReply, Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pytest_smtpd.network.connection import Connection, Timer
 
@@ -290,9 +290,10 @@ def _refusal(replies: dict[str, Reply], stage: str, text: str, kind: int) -> Rep
 
 
 def _check_code(stage: str, code: int) -> None:
-    codes = _POSITIVE.get(stage, (250,) if stage in _ANSWERED_250 else tuple(range(200, 300)))
+    codes: Sequence[int] = _POSITIVE.get(stage, (250,) if stage in _ANSWERED_250 else range(200, 300))
     if stage == "ANY" or code not in codes:
-        fitting = "" if stage == "ANY" else f"{', '.join(map(str, codes[:4]))} and "
+        named = "200 to 299" if isinstance(codes, range) else ", ".join(map(str, codes))
+        fitting = "" if stage == "ANY" else f"{named} and "
         msg = (
             f"{code} contradicts SMTP as an answer to {stage}, where {fitting}400 to 599 fit; raw=True sends it anyway"
         )

@@ -78,7 +78,7 @@ class LateMailWarning(UserWarning):
     """Mail came that an earlier test has begun to send; it is in no mailbox."""
 
 
-class RecordingServer(Access, Assertions, SMTPServer):
+class RecordingServer(SMTPServer, Access, Assertions):
     """An SMTP server on (host, port), port 0 for any free one, that records messages.
 
         with RecordingServer() as server:

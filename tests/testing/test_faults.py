@@ -82,6 +82,17 @@ def test_the_first_rule_that_fits_applies(server: RecordingServer) -> None:
     assert (first.hits, first.remaining, second.hits, second.remaining) == (1, 0, 2, None)
 
 
+def test_each_rule_counts_all_events_that_match(server: RecordingServer) -> None:
+    """What an earlier rule applies to is counted by the others: the second event is the second one for all."""
+    server.on("NOOP", nth=1).reject("5.0.0 First")
+    server.on("NOOP", nth=2).reject("5.0.0 Second")
+    server.on("NOOP", after=2, times=1).reject("5.0.0 Third")
+    with RawClient(server.address) as client:
+        client.read_reply()
+        replies = [client.ask("NOOP") for _ in range(4)]
+    assert [reply[4:] for reply in replies] == ["5.0.0 First", "5.0.0 Second", "5.0.0 Third", "2.0.0 OK"]
+
+
 def test_a_rule_added_in_mid_session_applies_to_what_follows(server: RecordingServer) -> None:
     """A session that is open obeys a new rule with its next command."""
     with RawClient(server.address) as client:
