@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import inspect
 import re
 import smtplib
 
@@ -87,5 +88,7 @@ def test_the_options_are_all_of_them() -> None:
         for names, defaults in rows
         for name, default in zip(names.strip("`").split("`, `"), defaults.strip("`").split("`, `"), strict=True)
     }
-    address = {"host": "127.0.0.1", "port": 0}
-    assert documented == address | {field.name: field.default for field in dataclasses.fields(Configuration)}
+    parameters = inspect.signature(RecordingServer).parameters.values()
+    address = {parameter.name: parameter.default for parameter in parameters if parameter.name != "options"}
+    options = {field.name: field.default for field in dataclasses.fields(Configuration) if field.init}
+    assert documented == address | options

@@ -29,7 +29,7 @@ class Access:
     implicit_tls: bool
     proxy_protocol: bool
     _bound_address: Address
-    _security: Security
+    _configuration: Security
 
     @property
     def host(self) -> str:
@@ -90,7 +90,7 @@ class Access:
         values = {"host": self._client_host, "port": str(self.port), "url": self.url}
         if self._login is not None:
             values |= {"username": self._login[0], "password": self._login[1]}
-        if self.ssl_context is not None and self._security.ssl_context is None:
+        if self.ssl_context is not None and self._configuration.ssl_context is None:
             values["cafile"] = self.cafile
         variables = {name: prefix + name.upper() for name in _VARIABLES} | {"cafile": "SSL_CERT_FILE"} | names
         return {variables[name]: value for name, value in values.items()}
@@ -166,7 +166,7 @@ class Access:
 
     @property
     def _login(self) -> tuple[str, str] | None:
-        return self._security.login if self._offers("AUTH") else None
+        return self._configuration.login if self._offers("AUTH") else None
 
     def _offers(self, keyword: str) -> bool:
         return keyword in self.settings.keywords

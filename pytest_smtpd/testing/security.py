@@ -59,9 +59,12 @@ class Security:
             raise ValueError(msg)
         if self.ssl_context is not None:
             self._check_context(self.ssl_context)
-        if isinstance(self.users, Mapping) and not all(isinstance(value, str) for value in self.users.values()):
-            msg = "users: passwords are strings, also those of mechanisms that send octets"
+        if isinstance(self.users, Mapping) and not all(
+            isinstance(text, str) for user in self.users.items() for text in user
+        ):
+            msg = "users: passwords are strings, also those of mechanisms that send octets, and so are names"
             raise ValueError(msg)
+        self._check_encryption_required()
         settle = object.__setattr__
         if self.tls is None and (self.require_tls or self.ssl_context or self.client_certificates):
             settle(self, "tls", "starttls")
@@ -69,6 +72,15 @@ class Security:
             wanted = self.users is not None or self.require_auth
             settle(self, "auth_mechanisms", _USUAL_MECHANISMS if wanted else ())
         settle(self, "auth_mechanisms", tuple(self._check_mechanisms(self.auth_mechanisms or ())))
+
+    def _check_encryption_required(self) -> None:
+        try:
+            is_refusal = self.encryption_required is None or Reply.parse(self.encryption_required).is_negative
+        except ValueError:
+            is_refusal = False
+        if not is_refusal:
+            msg = f"encryption_required is a reply such as '538 5.7.11 No', not {self.encryption_required!r}"
+            raise ValueError(msg)
 
     def _check_context(self, context: ssl.SSLContext) -> None:
         import ssl
@@ -119,8 +131,8 @@ class Security:
             "require_auth": self.require_auth,
             "require_tls": self.require_tls,
             "auth_mechanisms": self.auth_mechanisms,
-            "encryption_required": Reply.parse(self.encryption_required)
-            if self.encryption_required
-            else ENCRYPTION_REQUIRED,
+            "encryption_required": ENCRYPTION_REQUIRED
+            if self.encryption_required is None
+            else Reply.parse(self.encryption_required),
             "auth_without_tls": self.tls is None if self.auth_without_tls is None else self.auth_without_tls,
         }

@@ -118,7 +118,7 @@ def test_an_answer_that_contradicts_smtp_is_refused(
         (lambda rule: rule.reply(600), "from 200 to 599, not 600"),
         (lambda rule: rule.delay(0), r"delay takes a number above 0, not 0"),
         (lambda rule: rule.delay("1"), r"delay takes a number above 0, not '1'"),
-        (lambda rule: rule.delay(True), r"delay takes a number above 0, not True"),
+        (lambda rule: rule.delay(float("nan")), r"delay takes a number above 0, not nan"),
         (lambda rule: rule.throttle(-1), r"throttle takes a number above 0, not -1"),
         (lambda rule: rule.fragment(), r"fragment\(\) takes sizes in octets, from 1 on, not \(\)"),
         (lambda rule: rule.fragment(3, 0), r"fragment\(\) takes sizes in octets, from 1 on, not \(3, 0\)"),
@@ -454,7 +454,9 @@ def test_the_connection_ends_behind_the_answer(server: RecordingServer, action: 
 @pytest.mark.parametrize("action", ["disconnect", "reset"])
 @pytest.mark.parametrize("stored", [False, True])
 def test_the_connection_may_end_before_or_behind_storing(
-    server: RecordingServer, action: str, stored: bool  # noqa: FBT001 - parametrized
+    server: RecordingServer,
+    action: str,
+    stored: bool,  # noqa: FBT001 - parametrized
 ) -> None:
     """The ambiguous delivery: the client can't tell whether the message was stored, and the server can."""
     rule = server.on("CONTENT")

@@ -224,7 +224,7 @@ def test_a_function_that_fails_amid_content_is_not_answered() -> None:
     [
         ("RCPT", {"subject": "Hello"}, r"subject: not known at RCPT; match it at on\('CONTENT', …\)"),
         ("DATA", {"size": 5}, r"size: not known at DATA"),
-        ("CONNECT", {"helo": "x", "peer": 1}, r"helo: not known at CONNECT; match it at on\('RCPT', …\)"),
+        ("CONNECT", {"helo": "x", "tls": None}, r"helo: not known at CONNECT; match it at on\('RCPT', …\)"),
         ("MAIL", {"rcpttos": "bob@example.org"}, r"rcpttos: not known at MAIL; match it at on\('RCPT', …\)"),
     ],
 )
@@ -238,9 +238,9 @@ def test_criteria_that_come_too_early_are_refused(
 
 def test_misspelt_names_are_refused(server: RecordingServer) -> None:
     """A name that is neither of a window nor a criterion is a TypeError, with what may be meant."""
-    with pytest.raises(TypeError, match="on\\(\\) takes no tims: did you mean times?"):
+    with pytest.raises(TypeError, match=r"on\(\) takes no tims: did you mean times"):
         server.on("RCPT", tims=2)
-    with pytest.raises(TypeError, match="did you mean mailfrom?"):
+    with pytest.raises(TypeError, match="did you mean mailfrom"):
         server.on("RCPT", mailform="ada@example.org")
     with pytest.raises(TypeError, match="match is a function that is asked with a message, not 'bob'"):
         server.on("RCPT", "bob")  # type: ignore[arg-type]  # a typing error is what this is about
