@@ -17,9 +17,10 @@ from .access import Access
 from .assertions import Assertions
 from .channel import RecordingChannel
 from .explanation import Incidents, Section, format_dialogues, format_envelope, format_errors, format_peer
-from .faults import Rule, Rules
+from .faults import Rules
 from .options import Configuration, check_address, configure, read_options
 from .outbox import Generation, Outbox
+from .presets import Presets
 
 if TYPE_CHECKING:
     import ssl
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 MAX_DIALOGUES = 1000
 
 _NO_PASSWORDS = Reply(454, "Temporary authentication failure", "4.7.0")
-_TEST_ENDED = Reply(421, "Service not available, the test has ended", "4.3.2")
 _OPTIONS_CHANGED = Reply(421, "Service not available, its options have changed", "4.3.2")
 
 
@@ -96,7 +96,7 @@ class _GuardedUsers:
             raise Refusal(_NO_PASSWORDS) from error
 
 
-class RecordingServer(Access, Assertions, SMTPServer):
+class RecordingServer(Access, Assertions, Presets, SMTPServer):
     """An SMTP server on (host, port), port 0 for any free one, that records messages.
 
         with RecordingServer() as server:
@@ -186,67 +186,17 @@ class RecordingServer(Access, Assertions, SMTPServer):
         finally:
             self._use(before)
 
-    def on(
-        self,
-        stage: str,
-        match: Callable[[Message], object] | None = None,
-        *,
-        after_bytes: int | None = None,
-        **options: Any,
-    ) -> Rule:
-        """Return a rule: what to do instead of what a well-behaved server does, as its methods say then.
-
-            server.on("RCPT", rcpttos="bob@example.org", times=2).defer("4.2.1 Mailbox busy")
-
-        `stage` is a verb such as "RCPT", "CONNECT", "CONTENT" (behind the content of a message), "TLS" (the
-        handshake) or "ANY". `match` is asked with what is known of the message so far; criteria go by name as
-        in `assert_received`. In the stage RCPT, `rcpttos` is the recipient that is asked for. The window:
-        `times`, `after`, `every`, `nth`, `probability` and `seed`, see `Window`. With `after_bytes`, CONTENT
-        stands for the moment when so many octets have come, and more are to.
-
-        For each event the first rule applies that fits. Rules end with the test.
-        """
-        rule = self.rules.add(stage, match, after_bytes, options)
-        if after_bytes is not None:
-            self.call(self._set_marks)
-        return rule
-
-    def _set_marks(self) -> None:
-        """Have the open sessions know after how many octets of content there are rules."""
-        for channel in list(self._channels):
-            if isinstance(channel, RecordingChannel):
-                channel.set_marks(self.rules.marks)
-
-    def assert_rules_applied(self) -> None:
-        """Raise AssertionError, naming them, if there are rules that have never applied.
-
-        Those with a probability don't count. For tests that use the fixtures, the plugin asks this at their end,
-        unless the option `allow_unused_rules` is given.
-        """
-        __tracebackhide__ = True
-        if unused := self.rules.unused:
-            msg = "\n".join(Section("Rules that have never applied", [rule.summary for rule in unused]).lines)
-            raise AssertionError(msg)
-
     def reset(self, owner: str = "", **options: Unpack[Options]) -> None:
         """Be as new, for this owner, with the options of the constructor and these.
 
         Where that changes options, sessions that are open are ended with 421: they would go on with others.
         Raises TypeError and ValueError as the constructor does.
         """
-        self.rules.clear()
-        self.call(self._release)
+        self.end_rules()
         try:
             self._use({**self._initial, **read_options(options)}, partial(self.end_sessions, _OPTIONS_CHANGED))
         finally:
             self.clear(owner)  # last: what is said to sessions that end is none of this owner's
-
-    def _release(self) -> None:
-        """End the sessions that wait for a rule."""
-        self._set_marks()
-        for channel in list(self._channels):
-            if isinstance(channel, RecordingChannel) and channel.waits_for_rule:
-                channel.end(_TEST_ENDED)
 
     @property
     def has_hook(self) -> bool:
