@@ -40,9 +40,14 @@ INI_OPTIONS = {
     "hostname": ("string", "What smtpd_server calls itself (localhost)"),
     "protocol": ("string", "smtp or lmtp (smtp)"),
     "hide": ("args", "Keywords of the extensions that smtpd_server does not offer"),
+    "hide_after_tls": ("args", "What to hide instead of that where TLS is active"),
+    "advertise": ("args", "Lines that smtpd_server adds to its reply to EHLO"),
+    "advertise_after_tls": ("args", "What to add instead of that where TLS is active"),
     "strict": ("bool", "Whether smtpd_server refuses what clients must not send (false)"),
     "tls": ("string", "starttls or implicit"),
     "require_tls": ("bool", "Whether smtpd_server refuses mail before STARTTLS (false)"),
+    "certificate": ("string", "A bad one: expired, not-yet-valid, wrong-host or self-signed"),
+    "maximum_tls_version": ("string", "TLSv1.2 or TLSv1.3"),
     "client_certificates": ("string", "Ask clients for a certificate: optional or required"),
     "require_auth": ("bool", "Whether smtpd_server refuses mail before AUTH (false)"),
     "auth_mechanisms": ("args", "The mechanisms of AUTH that smtpd_server offers"),
@@ -58,6 +63,7 @@ INI_OPTIONS = {
     "max_connections": ("string", "Clients at the same time (2000)"),
     "timeout": ("string", "Seconds that a client may be silent (300)"),
     "proxy_protocol": ("bool", "Whether clients come with HAProxy's PROXY header (false)"),
+    "allow_unused_rules": ("bool", "Whether tests may have rules that never applied (false)"),
 }
 
 

@@ -149,6 +149,7 @@ class RecordingServer(Access, Assertions, Presets, SMTPServer):
         self.timeout = configuration.timeout
         self.wait_timeout = configuration.wait_timeout
         self.proxy_protocol = configuration.proxy_protocol
+        self.allow_unused_rules = configuration.allow_unused_rules
         self.ssl_context = context
         self.implicit_tls = configuration.tls == "implicit"
 
