@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from .protocol.sasl import Identity
     from .protocol.state import RejectedRecipient
     from .testing.dialogue import Dialogue
+    from .testing.factory import ServerFactory
     from .testing.headers import Headers
     from .testing.links import Link
     from .testing.message import Attachment, Message
     from .testing.outbox import Messages, Outbox
-    from .testing.recording import AbortedTransaction, RecordingServer, TLSFailure
+    from .testing.recording import AbortedTransaction, LateMailWarning, RecordingServer, TLSFailure
 
 __all__ = [
     "AbortedTransaction",
@@ -30,6 +31,7 @@ __all__ = [
     "Dialogue",
     "Headers",
     "Identity",
+    "LateMailWarning",
     "Link",
     "Lint",
     "Message",
@@ -40,6 +42,7 @@ __all__ = [
     "Refusal",
     "RejectedRecipient",
     "Reply",
+    "ServerFactory",
     "TLSFailure",
     "TLSInfo",
     "smtpd",
@@ -51,6 +54,7 @@ _MODULES = {
     "Dialogue": "testing.dialogue",
     "Headers": "testing.headers",
     "Identity": "protocol.sasl",
+    "LateMailWarning": "testing.recording",
     "Link": "testing.links",
     "Lint": "protocol.lints",
     "Message": "testing.message",
@@ -61,6 +65,7 @@ _MODULES = {
     "Refusal": "protocol.events",
     "RejectedRecipient": "protocol.state",
     "Reply": "protocol.replies",
+    "ServerFactory": "testing.factory",
     "TLSFailure": "testing.recording",
     "TLSInfo": "network.tls",
 }

@@ -54,12 +54,20 @@ class Access:
         The scheme is smtp or lmtp; with "+starttls" where the server offers STARTTLS, and smtps or lmtps where
         TLS comes first. User and password are the first ones of `users`, percent-encoded, if that is a mapping.
         """
+        login = ":".join(quote(word, safe="") for word in self._login or ())
+        return self._make_url(f"{login}@" if login else "")
+
+    @property
+    def public_url(self) -> str:
+        """The URL without user and password, for people to read."""
+        return self._make_url("")
+
+    def _make_url(self, login: str) -> str:
         scheme = "lmtp" if self.settings.lmtp else "smtp"
         scheme += "s" if self.implicit_tls else "+starttls" if self._offers("STARTTLS") else ""
-        login = ":".join(quote(word, safe="") for word in self._login or ())
         host = f"[{self._client_host}]" if ":" in self.host else self._client_host
         place = host if self._is_path else f"{host}:{self.port}"
-        return f"{scheme}://{login}@{place}" if login else f"{scheme}://{place}"
+        return f"{scheme}://{login}{place}"
 
     @property
     def cafile(self) -> str:
@@ -121,7 +129,7 @@ class Access:
         starttls = starttls and self._offers("STARTTLS")
         if self.proxy_protocol or (self._is_path and (self.implicit_tls or starttls or not self.settings.lmtp)):
             msg = (
-                f"smtplib has no client for {self.url}: it can't send the header of the PROXY protocol, "
+                f"smtplib has no client for {self.public_url}: it can't send the header of the PROXY protocol, "
                 "and speaks nothing but LMTP without TLS on Unix sockets"
             )
             raise ValueError(msg)

@@ -149,10 +149,13 @@ class Outbox(Messages):
         for watcher in self._watchers:
             watcher()
 
-    def clear(self, owner: str = "") -> None:
-        """Forget all messages, and those whose transaction has begun; what comes next is this owner's."""
+    def clear(self, owner: str | None = None) -> None:
+        """Forget all messages, and those whose transaction has begun; what comes next is this owner's.
+
+        None stands for the present owner.
+        """
         with self._lock:
-            self.generation = Generation(owner)
+            self.generation = Generation(self.generation.owner if owner is None else owner)
             self._messages = []
 
     @contextlib.contextmanager

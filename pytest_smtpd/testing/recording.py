@@ -96,7 +96,7 @@ class _GuardedUsers:
             raise Refusal(_NO_PASSWORDS) from error
 
 
-class RecordingServer(Access, Assertions, Presets, SMTPServer):
+class RecordingServer(Access, SMTPServer, Assertions, Presets):
     """An SMTP server on (host, port), port 0 for any free one, that records messages.
 
         with RecordingServer() as server:
@@ -207,11 +207,11 @@ class RecordingServer(Access, Assertions, Presets, SMTPServer):
     def process_message(self, *args: Any, **kwargs: Any) -> str | Reply | None:
         """Accept every message; see `SMTPServer.process_message`."""
 
-    def clear(self, owner: str = "") -> None:
+    def clear(self, owner: str | None = None) -> None:
         """Forget all messages, and those whose transaction has begun: they will not show up any more.
 
-        What comes next is for this owner, such as a test. Messages that another one's clients send late are
-        in `late`.
+        What comes next is for this owner, such as a test; for the present one if it is None. Messages that
+        another one's clients send late are in `late`.
         """
         with self._clearing:
             self.messages.clear(owner)
@@ -261,7 +261,7 @@ class RecordingServer(Access, Assertions, Presets, SMTPServer):
         stopped = "" if self.loop else " The server is not running."
         return [
             *Section("Exceptions in the server", map(repr, self.errors)).lines,
-            *([] if dialogues else [f"No client has connected to {self.url}.{stopped}"]),
+            *([] if dialogues else [f"No client has connected to {self.public_url}.{stopped}"]),
             *Incidents(dialogues).lines,
             *Section("Rules", [rule.summary for rule in self.rules]).lines,
         ]
