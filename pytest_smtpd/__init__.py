@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from .protocol.state import RejectedRecipient
     from .testing.catalogue import Fault, smtp_faults
     from .testing.dialogue import Dialogue
+    from .testing.factory import ServerFactory
     from .testing.headers import Headers
     from .testing.links import Link
     from .testing.message import Attachment, Message
     from .testing.outbox import Messages, Outbox
-    from .testing.recording import AbortedTransaction, RecordingServer, TLSFailure
+    from .testing.recording import AbortedTransaction, LateMailWarning, RecordingServer, TLSFailure
 
 __all__ = [
     "AbortedTransaction",
@@ -32,6 +33,7 @@ __all__ = [
     "Fault",
     "Headers",
     "Identity",
+    "LateMailWarning",
     "Link",
     "Lint",
     "Message",
@@ -42,6 +44,7 @@ __all__ = [
     "Refusal",
     "RejectedRecipient",
     "Reply",
+    "ServerFactory",
     "TLSFailure",
     "TLSInfo",
     "smtp_faults",
@@ -55,6 +58,7 @@ _MODULES = {
     "Fault": "testing.catalogue",
     "Headers": "testing.headers",
     "Identity": "protocol.sasl",
+    "LateMailWarning": "testing.recording",
     "Link": "testing.links",
     "Lint": "protocol.lints",
     "Message": "testing.message",
@@ -65,6 +69,7 @@ _MODULES = {
     "Refusal": "protocol.events",
     "RejectedRecipient": "protocol.state",
     "Reply": "protocol.replies",
+    "ServerFactory": "testing.factory",
     "TLSFailure": "testing.recording",
     "TLSInfo": "network.tls",
     "smtp_faults": "testing.catalogue",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import inspect
 import re
 import smtplib
 
@@ -81,6 +82,42 @@ def test_the_dialogue_is_as_shown() -> None:
     assert said.replace("from:", "FROM:").replace("to:", "TO:") == shown.strip()
 
 
+def test_the_section_of_a_failed_test_is_as_shown(pytester: pytest.Pytester) -> None:
+    """The section that the README shows is what a failed test is told, but for its times and ports."""
+    [shown] = [code for code in TEXT if code.startswith("-----")]
+    hidden = ["8BITMIME", "SMTPUTF8", "PIPELINING", "ENHANCEDSTATUSCODES", "CHUNKING", "DSN", "HELP"]
+    pytester.makepyfile(f"""
+        import smtplib, pytest
+
+        @pytest.mark.smtpd_server(hide={hidden})
+        def test_failure(smtpd_server):
+            with smtplib.SMTP(*smtpd_server.address, local_hostname="client.example") as client:
+                client.ehlo()
+                client.does_esmtp = False  # so that smtplib sends no SIZE
+                client.sendmail("noreply@example.org", "ada@example.org", "Subject: Welcome\\r\\n\\r\\nHello")
+            assert not smtpd_server.messages
+    """)
+    output = pytester.runpytest_inprocess().stdout.str().replace("from:", "FROM:").replace("to:", "TO:")
+    text = r"-+( SMTP server .*? )-+\n(.*? Bye\n)"
+    [said, expected] = [re.search(text, source, re.DOTALL) for source in (output, shown)]
+    assert said
+    assert expected
+    assert [_without_numbers(part) for part in said.groups()] == [_without_numbers(part) for part in expected.groups()]
+
+
+def _without_numbers(text: str) -> str:
+    return re.sub(r"(?<=127\.0\.0\.1:)\d+|(?<=    )0\.\d+", "N", text)
+
+
+@pytest.mark.parametrize(("language", "file"), [("toml", "pyproject.toml"), ("ini", "pytest.ini")])
+def test_configurations_are_valid(pytester: pytest.Pytester, language: str, file: str) -> None:
+    """Each configuration that the README shows is one that pytest takes, and the server with it."""
+    [shown] = [code for other, code in BLOCKS if other == language]
+    pytester.path.joinpath(file).write_text(shown, "utf-8")
+    pytester.makepyfile("def test_server(smtpd_server): pass")
+    pytester.runpytest_inprocess("--strict-config").assert_outcomes(passed=1)
+
+
 def test_the_options_are_all_of_them() -> None:
     """The README's table of options has each option of RecordingServer with its default, and no others."""
     rows = re.findall(r"^\| (`[a-z_]+`(?:, `[a-z_]+`)?) \| (`[^|]+`) \|", README.read_text("utf-8"), re.MULTILINE)
@@ -89,5 +126,7 @@ def test_the_options_are_all_of_them() -> None:
         for names, defaults in rows
         for name, default in zip(names.strip("`").split("`, `"), defaults.strip("`").split("`, `"), strict=True)
     }
-    address = {"host": "127.0.0.1", "port": 0}
-    assert documented == address | {field.name: field.default for field in dataclasses.fields(Configuration)}
+    parameters = inspect.signature(RecordingServer).parameters.values()
+    address = {parameter.name: parameter.default for parameter in parameters if parameter.name != "options"}
+    options = {field.name: field.default for field in dataclasses.fields(Configuration) if field.init}
+    assert documented == address | options

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
+import math
 import os
 import selectors
 import signal
@@ -35,6 +36,8 @@ BACKLOG = 1024
 ACCEPT_BURST = 64
 #: Seconds until accepting is tried again after the process had run out of file descriptors.
 ACCEPT_RETRY = 0.1
+#: For how many seconds a selector is asked to wait at the most: they take no more than 2**31 milliseconds.
+MAX_WAIT = 86_400.0
 
 
 def listen(address: Address) -> socket.socket:
@@ -220,7 +223,7 @@ class Loop:
         self._selector.register(listener, selectors.EVENT_READ, lambda: self._accept(listener))
 
     def accept_waiting(self) -> None:
-        """Accept those who are connected already, before the loop comes to it."""
+        """Accept those who are connected already, before the loop comes to it; not all, if they are many."""
         for listener in list(self._listeners):
             self._accept(listener)
 
@@ -285,10 +288,10 @@ class Loop:
             self._call(self._calls.popleft())
 
     def _seconds_to_wait(self, timeout: float | None) -> float | None:
-        if not self._timers:
-            return timeout
-        until_timer = max(0.0, self._timers[0][0] - self.clock())
-        return until_timer if timeout is None else min(timeout, until_timer)
+        seconds = math.inf if timeout is None else timeout
+        if self._timers:
+            seconds = min(seconds, max(0.0, self._timers[0][0] - self.clock()))
+        return None if seconds == math.inf else min(seconds, MAX_WAIT)
 
     def _run_timers(self) -> None:
         now = self.clock()  # once: a call that comes again at once must not keep the others waiting
@@ -316,10 +319,14 @@ class Loop:
                 continue  # the client has gone again
             except OSError:
                 # Out of file descriptors: the listener stays readable, so don't turn in circles.
-                self._selector.unregister(listener)
-                self.call_later(ACCEPT_RETRY, lambda: self._accept_again(listener))
+                self._pause_accepting(listener)
                 return
             self._open(accepted, peer, accept)
+
+    def _pause_accepting(self, listener: socket.socket) -> None:
+        if listener in self._selector.get_map():  # else it pauses already
+            self._selector.unregister(listener)
+            self.call_later(ACCEPT_RETRY, lambda: self._accept_again(listener))
 
     def _accept_again(self, listener: socket.socket) -> None:
         if accept := self._listeners.get(listener):

@@ -249,10 +249,11 @@ class Session:
         mark: int | None = next((mark for mark in self.marks if mark > store.size), None)
         if mark is None:
             return None
-        # What may belong to the end is not counted before it is known not to.
-        while (size := mark - store.size) > 0:
+        while (left := mark - store.size) > 0:
             if receiver.finished or not self._input:
                 return None
+            # What may belong to the end, 4 octets at the most, is not counted before it is known not to.
+            size = max(left - 4, 1)
             self._input = receiver.feed(self._input[:size]) + self._input[size:]
         return None if receiver.finished and isinstance(question, Content) else Arrival(store, mark)
 

@@ -40,6 +40,8 @@ class Server(Protocol):
     implicit_tls: bool
     #: Whether clients come through a proxy that tells their address first.
     proxy_protocol: bool
+    #: How many seconds a client may be silent; 0: for ever.
+    timeout: float
     #: Tells the seconds by which the server goes.
     clock: Callable[[], float]
 
@@ -88,6 +90,7 @@ class SMTPChannel:
         # What it has begun with it goes on with, whatever the server's options become.
         self._ssl_context = server.ssl_context
         self._implicit_tls = server.implicit_tls
+        self.timeout = server.timeout
         self._pushed: list[str] | None = None
         self._greeted = False
         self._proxy: ProxyProtocol | None = None

@@ -33,7 +33,7 @@ class Service:
 
     #: How many clients may be connected at once; 0: any number.
     max_connections = 0
-    #: How many seconds a client may be silent; 0: for ever.
+    #: How many seconds a client may be silent that connects from now on; 0: for ever.
     timeout = 0.0
     #: Tells the seconds by which the server goes.
     clock: Callable[[], float] = staticmethod(time.monotonic)
@@ -71,7 +71,15 @@ class Service:
         if self._idle_calls:
             self._call_if_idle()
 
+    def stopped(self) -> None:
+        """Take notice that nothing is served any more, until the server is started again."""
+
     # From any thread.
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the server was closed, and not started again since."""
+        return self.socket.fileno() < 0
 
     def call(self, call: Callable[[], object]) -> None:
         """Have this called in the thread that serves, and wait for it; at once if none does."""
@@ -90,14 +98,31 @@ class Service:
         loop.call(call_and_tell)
         done.wait()
 
-    def when_idle(self, call: Callable[[], object]) -> None:
-        """Have this called, once, as soon as no client is connected, not even one that waits to be accepted."""
+    @contextlib.contextmanager
+    def when_idle(self, call: Callable[[], object]) -> Iterator[None]:
+        """Have this called inside a block as soon as no client is connected, not even one that waits to be accepted."""
 
-        def wait() -> None:
+        def begin() -> None:
             self._idle_calls.append(call)
             self._call_if_idle()
 
-        self.call(wait)
+        def end() -> None:
+            self._idle_calls.remove(call)
+
+        # Without waiting for it: a hook may take its time.
+        self._post(begin)
+        try:
+            yield
+        finally:
+            self._post(end)
+
+    def _post(self, call: Callable[[], None]) -> None:
+        """Have this called in the thread that serves; at once if none does."""
+        loop = self._loop
+        if loop is None:
+            call()
+        else:
+            loop.call(call)
 
     def take_errors(self) -> list[BaseException]:
         """Return what hooks have raised, and forget it: whoever asks sees to it that it is noticed."""
@@ -197,33 +222,42 @@ class Service:
         return channel
 
     def watch_idleness(self) -> None:
-        """End sessions after `timeout` from now on, which may have been another one before; in the loop's thread."""
+        """Come when a client may first have been silent for too long; in the loop's thread.
+
+        To be called when `timeout` has changed: channels go on with the one that they were made with.
+        """
         if self._idle_timer is not None:
             self._idle_timer.cancel()
-        self._idle_timer = None
-        if self.timeout and self._loop is not None:
-            self._idle_timer = self._loop.call_later(self.timeout, self._end_idle)
+            self._idle_timer = None
+        now = self.clock()
+        seconds = [self._silence_left(channel, now) or channel.timeout for channel in self._channels if channel.timeout]
+        seconds += [self.timeout] if self.timeout else []  # of those to come
+        if seconds and self._loop is not None:
+            self._idle_timer = self._loop.call_later(min(seconds), self._end_idle)
+
+    @staticmethod
+    def _silence_left(channel: SMTPChannel, now: float) -> float:
+        """Return for how many seconds a client may be silent yet; who waits for the server's answer is not silent."""
+        since = now if channel.owes_answer else channel.idle_since
+        return max(0.0, since + channel.timeout - now)
 
     def _end_idle(self) -> None:
         """End the sessions whose client has been silent for too long (RFC 5321 4.5.3.2.7), and come again."""
         now = self.clock()
-        # Who waits for the server's answer is not silent.
-        silent_since = {channel: channel.idle_since for channel in self._channels if not channel.owes_answer}
-        for channel, since in silent_since.items():
-            if since + self.timeout <= now and channel.session.state.closing:
+        for channel in list(self._channels):
+            if not channel.timeout or self._silence_left(channel, now):
+                continue
+            if channel.session.state.closing:
                 channel.close()  # the client does not even take what has ended the session
-            elif since + self.timeout <= now:
+            else:
                 channel.end(_TIMEOUT)
-        oldest = min((since for since in silent_since.values() if since + self.timeout > now), default=now)
-        if self._loop is not None:
-            self._idle_timer = self._loop.call_later(oldest + self.timeout - now, self._end_idle)
+        self.watch_idleness()
 
     def _call_if_idle(self) -> None:
         if self._loop is not None:
             self._loop.accept_waiting()
         if not self._channels:
-            calls, self._idle_calls = self._idle_calls, []
-            for call in calls:
+            for call in self._idle_calls:
                 call()
 
     def end_sessions(self, reply: Reply) -> None:
@@ -263,6 +297,7 @@ class Service:
             loop, ended, thread = self._loop, self._ended, self._thread
             if loop is None:
                 close_listener(self.socket)
+                self.stopped()
         if loop is not None and loop.runs_here:
             loop.call_later(0, lambda: self._detach(loop))
             return
@@ -291,6 +326,7 @@ class Service:
                 loop.errors.clear()
             self._loop = None
             self._ended.set()
+        self.stopped()
 
     # A break.
 

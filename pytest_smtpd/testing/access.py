@@ -29,7 +29,7 @@ class Access:
     implicit_tls: bool
     proxy_protocol: bool
     _bound_address: Address
-    _security: Security
+    _configuration: Security
 
     @property
     def host(self) -> str:
@@ -54,12 +54,20 @@ class Access:
         The scheme is smtp or lmtp; with "+starttls" where the server offers STARTTLS, and smtps or lmtps where
         TLS comes first. User and password are the first ones of `users`, percent-encoded, if that is a mapping.
         """
+        login = ":".join(quote(word, safe="") for word in self._login or ())
+        return self._make_url(f"{login}@" if login else "")
+
+    @property
+    def public_url(self) -> str:
+        """The URL without user and password, for people to read."""
+        return self._make_url("")
+
+    def _make_url(self, login: str) -> str:
         scheme = "lmtp" if self.settings.lmtp else "smtp"
         scheme += "s" if self.implicit_tls else "+starttls" if self._offers("STARTTLS") else ""
-        login = ":".join(quote(word, safe="") for word in self._login or ())
         host = f"[{self._client_host}]" if ":" in self.host else self._client_host
         place = host if self._is_path else f"{host}:{self.port}"
-        return f"{scheme}://{login}@{place}" if login else f"{scheme}://{place}"
+        return f"{scheme}://{login}{place}"
 
     @property
     def cafile(self) -> str:
@@ -90,7 +98,7 @@ class Access:
         values = {"host": self._client_host, "port": str(self.port), "url": self.url}
         if self._login is not None:
             values |= {"username": self._login[0], "password": self._login[1]}
-        if self.ssl_context is not None and self._security.ssl_context is None:
+        if self.ssl_context is not None and self._configuration.ssl_context is None:
             values["cafile"] = self.cafile
         variables = {name: prefix + name.upper() for name in _VARIABLES} | {"cafile": "SSL_CERT_FILE"} | names
         return {variables[name]: value for name, value in values.items()}
@@ -121,7 +129,7 @@ class Access:
         starttls = starttls and self._offers("STARTTLS")
         if self.proxy_protocol or (self._is_path and (self.implicit_tls or starttls or not self.settings.lmtp)):
             msg = (
-                f"smtplib has no client for {self.url}: it can't send the header of the PROXY protocol, "
+                f"smtplib has no client for {self.public_url}: it can't send the header of the PROXY protocol, "
                 "and speaks nothing but LMTP without TLS on Unix sockets"
             )
             raise ValueError(msg)
@@ -166,7 +174,7 @@ class Access:
 
     @property
     def _login(self) -> tuple[str, str] | None:
-        return self._security.login if self._offers("AUTH") else None
+        return self._configuration.login if self._offers("AUTH") else None
 
     def _offers(self, keyword: str) -> bool:
         return keyword in self.settings.keywords

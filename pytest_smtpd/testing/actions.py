@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from pytest_smtpd.protocol.replies import NEGATIVE, RawReply, Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pytest_smtpd.network.connection import Connection, Timer
 
@@ -290,9 +290,10 @@ def _refusal(replies: dict[str, Reply], stage: str, text: str, kind: int) -> Rep
 
 
 def _check_code(stage: str, code: int) -> None:
-    codes = _POSITIVE.get(stage, (250,) if stage in _ANSWERED_250 else tuple(range(200, 300)))
+    codes: Sequence[int] = _POSITIVE.get(stage, (250,) if stage in _ANSWERED_250 else range(200, 300))
     if stage == "ANY" or code not in codes:
-        fitting = "" if stage == "ANY" else f"{', '.join(map(str, codes[:4]))} and "
+        named = "200 to 299" if isinstance(codes, range) else ", ".join(map(str, codes))
+        fitting = "" if stage == "ANY" else f"{named} and "
         msg = (
             f"{code} contradicts SMTP as an answer to {stage}, where {fitting}400 to 599 fit; raw=True sends it anyway"
         )
@@ -310,7 +311,7 @@ def _only_content(stage: str, action: str) -> None:
 
 def delay(seconds: float) -> Action:
     """Wait so many seconds."""
-    _check_positive("delay", seconds)
+    check_positive("delay", seconds)
 
     def act(run: Run) -> _Wait:
         run.resume_in(seconds)
@@ -329,7 +330,7 @@ def fragment(sizes: tuple[int, ...], pause: float) -> Action:
     if not sizes or any(not isinstance(size, int) or size < 1 for size in sizes):
         msg = f"fragment() takes sizes in octets, from 1 on, not {sizes}"
         raise ValueError(msg)
-    _check_positive("pause", pause)
+    check_positive("pause", pause)
 
     def cut(octets: bytes) -> Iterator[bytes]:
         left = list(sizes)
@@ -346,11 +347,12 @@ def fragment(sizes: tuple[int, ...], pause: float) -> Action:
 
 def throttle(octets_per_second: float) -> Action:
     """Have the answer sent octet by octet."""
-    _check_positive("throttle", octets_per_second)
+    check_positive("throttle", octets_per_second)
     return fragment((1,), 1 / octets_per_second)
 
 
-def _check_positive(name: str, value: float) -> None:
+def check_positive(name: str, value: float) -> None:
+    """Raise ValueError for what is no number above 0."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
         msg = f"{name} takes a number above 0, not {value!r}"
         raise ValueError(msg)

@@ -5,19 +5,20 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, overload
 
-from .waiting import async_signal, wait_until, wait_until_async
+from pytest_smtpd.smtpd.service import Service
+
+from .criteria import Criteria
+from .shown import show
+from .waiting import async_signal, blocks_event_loop, wait_until, wait_until_async
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from contextlib import AbstractContextManager
-
-    from pytest_smtpd.network.loop import Loop
 
     from .message import Message
     from .outbox import Messages, Outbox
 
 
-class Assertions:
+class Assertions(Service):
     """What a test says of a server's messages: a base class of RecordingServer.
 
     All of them take criteria by name, see `Criteria`; a name that is no criterion is a TypeError. What they
@@ -30,17 +31,8 @@ class Assertions:
     #: For how long the methods that wait do so where nothing else is said.
     wait_timeout: float
 
-    @property
-    def loop(self) -> Loop | None:
-        """What serves, if anything does."""
-        raise NotImplementedError
-
-    def when_idle(self, call: Callable[[], object]) -> None:
-        """Have this called as soon as no client is connected."""
-        raise NotImplementedError
-
-    def explain_idle(self) -> str:
-        """Say which clients are connected."""
+    def explain_idle(self, ending: str) -> str:
+        """Say which clients are connected, and how the wait for them to go has ended."""
         raise NotImplementedError
 
     @overload
@@ -53,20 +45,21 @@ class Assertions:
         Waits up to `timeout` for them to come.
         """
         __tracebackhide__ = True
-        wanted = 1 if count is None else _check_count(count)
-        self._wait(wanted, _check_seconds("timeout", timeout), criteria)
-        chosen = self.messages.where(**criteria)
-        if len(chosen) != wanted:
-            expected = "exactly one message" if count is None else _amount(wanted)
-            raise AssertionError(chosen.explain(expected) + _waited(timeout if len(chosen) < wanted else 0))
-        return chosen[0] if count is None else list(chosen)
+        wanted, seconds, chosen = _check_count(count), _check_seconds("timeout", timeout), Criteria(criteria)
+        self._wait(wanted, seconds, chosen)
+        found = self.messages.matching(chosen)
+        if len(found) != wanted:
+            ending = self._ending(seconds) if len(found) < wanted else ""
+            raise AssertionError(found.explain("exactly one message" if count is None else _amount(wanted), ending))
+        return found[0] if count is None else list(found)
 
     def assert_not_received(self, within: float = 0, **criteria: Any) -> None:
         """Raise AssertionError when a message meets the criteria, or does so `within` this time from now."""
         __tracebackhide__ = True
-        self._wait(1, _check_seconds("within", within), criteria)
-        if chosen := self.messages.where(**criteria):
-            raise AssertionError(chosen.explain("no message"))
+        seconds, unwanted = _check_seconds("within", within), Criteria(criteria)
+        self._wait(1, seconds, unwanted)
+        if found := self.messages.matching(unwanted):
+            raise AssertionError(found.explain("no message"))
 
     def assert_nothing_received(self, within: float = 0) -> None:
         """Raise AssertionError when a message has come, or does so `within` this time from now."""
@@ -79,22 +72,22 @@ class Assertions:
         `timeout` is the server's `wait_timeout` where it is None.
         """
         __tracebackhide__ = True
-        seconds = self._seconds(timeout)
-        found = self._wait(_check_count(count), seconds, criteria)
+        wanted, seconds, chosen = _check_count(count), self._seconds(timeout), Criteria(criteria)
+        found = self._wait(wanted, seconds, chosen)
         if found is None:
-            raise AssertionError(self.messages.where(**criteria).explain(_amount(count)) + _waited(seconds))
+            raise AssertionError(self.messages.matching(chosen).explain(_amount(wanted), self._ending(seconds)))
         return found
 
     async def wait_for_async(self, count: int = 1, timeout: float | None = None, **criteria: Any) -> list[Message]:  # noqa: ASYNC109 - the same as wait_for's
         """Wait as `wait_for` does, in a task of asyncio or trio, without blocking the event loop."""
         __tracebackhide__ = True
-        seconds = self._seconds(timeout)
-        search = self.messages.search(_check_count(count), **criteria)
-        signal = async_signal()
-        with self.messages.watched(lambda _message: signal.set()):
-            found = await wait_until_async(search.look, signal, seconds)
+        wanted, seconds, chosen = _check_count(count), self._seconds(timeout), Criteria(criteria)
+        search, signal = self.messages.search(wanted, chosen), async_signal()
+        with self.messages.watched(signal.set):
+            found = await wait_until_async(search.look, self._is_over, signal, seconds)
         if found is None:
-            raise AssertionError(self.messages.where(**criteria).explain(_amount(count)) + _waited(seconds))
+            ending = self._ending(seconds, blocked=False)
+            raise AssertionError(self.messages.matching(chosen).explain(_amount(wanted), ending))
         return found
 
     def wait_until_idle(self, timeout: float | None = None) -> None:
@@ -104,27 +97,42 @@ class Assertions:
         """
         __tracebackhide__ = True
         self._check_thread()
-        seconds = min(self._seconds(timeout), threading.TIMEOUT_MAX)
+        seconds = self._seconds(timeout)
         idle = threading.Event()
-        self.when_idle(idle.set)
-        if not idle.wait(seconds):
-            raise AssertionError(self.explain_idle() + _waited(seconds))
+        with self.when_idle(idle.set):
+            is_idle = idle.wait(min(seconds, threading.TIMEOUT_MAX))
+        if not is_idle:
+            raise AssertionError(self.explain_idle(self._ending(seconds)))
 
     def capture(self) -> AbstractContextManager[Messages]:
         """Collect what arrives inside a block: `with server.capture() as messages: …`."""
         return self.messages.capture()
 
-    def _wait(self, count: int, seconds: float, criteria: dict[str, Any]) -> list[Message] | None:
-        search = self.messages.search(count, **criteria)
+    def _wait(self, count: int, seconds: float, criteria: Criteria) -> list[Message] | None:
+        search = self.messages.search(count, criteria)
         if not seconds:
             return search.look()
         self._check_thread()
         signal = threading.Event()
-        with self.messages.watched(lambda _message: signal.set()):
-            return wait_until(search.look, signal, seconds)
+        with self.messages.watched(signal.set):
+            return wait_until(search.look, self._is_over, signal, seconds)
 
     def _seconds(self, timeout: float | None) -> float:
         return self.wait_timeout if timeout is None else _check_seconds("timeout", timeout)
+
+    def _is_over(self) -> bool:
+        return self.is_closed
+
+    def _ending(self, seconds: float, *, blocked: bool = True) -> str:
+        """Say how a wait has ended in vain; `blocked` if it was the thread that waited."""
+        if not seconds:
+            return ""
+        if self.is_closed:
+            return "; nothing can come any more, the server is stopped"
+        within = f" within {seconds:g} s"
+        if blocked and blocks_event_loop():
+            return f"{within}, while the event loop of this thread was blocked: await wait_for_async(…) instead"
+        return within
 
     def _check_thread(self) -> None:
         if self.loop is not None and self.loop.runs_here:
@@ -133,22 +141,26 @@ class Assertions:
 
 
 def _check_count(count: object) -> int:
-    if not isinstance(count, int) or isinstance(count, bool) or count < 0:
-        msg = f"count is how many messages are expected, not {count!r}; criteria go by name, such as subject=…"
+    if count is None:
+        return 1
+    if not isinstance(count, int) or isinstance(count, bool):
+        msg = f"count is a number of messages, not {show(count)}; criteria go by name, such as subject=…"
         raise TypeError(msg)
+    if count < 0:
+        msg = f"count is 0 or more, not {count}"
+        raise ValueError(msg)
     return count
 
 
 def _check_seconds(name: str, seconds: object) -> float:
-    if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or not seconds >= 0:
-        msg = f"{name} is a number of seconds, not {seconds!r}; criteria go by name, such as subject=…"
+    if not isinstance(seconds, (int, float)) or isinstance(seconds, bool):
+        msg = f"{name} is a number of seconds, not {show(seconds)}; criteria go by name, such as subject=…"
         raise TypeError(msg)
+    if not seconds >= 0:  # as NaN is not, either
+        msg = f"{name} is 0 seconds or more, not {seconds}"
+        raise ValueError(msg)
     return seconds
 
 
 def _amount(count: int) -> str:
     return "1 message" if count == 1 else f"{count} messages"
-
-
-def _waited(seconds: float) -> str:
-    return f"\nWaited for {seconds:g} s." if seconds else ""

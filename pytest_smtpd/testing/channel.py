@@ -15,6 +15,7 @@ from pytest_smtpd.smtpd.channel import Server, SMTPChannel
 
 from .actions import Run, acceptance
 from .dialogue import Dialogue
+from .explanation import describe_session, format_peer
 from .message import Message
 
 if TYPE_CHECKING:
@@ -73,6 +74,11 @@ class RecordingChannel(SMTPChannel):
             self._dialogue_generation = self.smtp_server.begin_dialogue(self._dialogue)
         return self._dialogue
 
+    def __str__(self) -> str:
+        if self._dialogue_generation is None:
+            return f"{format_peer(self.peer)}: the client said nothing"
+        return describe_session(self._dialogue)
+
     def settle(self, event: Event, reply: Reply) -> None:
         """Note the exchange, record a message, send."""
         self.dialogue.add(self.smtp_server.clock(), event, reply)
@@ -85,7 +91,7 @@ class RecordingChannel(SMTPChannel):
 
     def tls_failed(self, error: OSError) -> None:
         """Note that TLS failed."""
-        self.dialogue.remark(self.smtp_server.clock(), f"TLS failed: {error}")
+        self.dialogue.remark(self.smtp_server.clock(), f"TLS failed: {error}", is_failure=True)
         super().tls_failed(error)
 
     def connection_made(self) -> None:
@@ -185,7 +191,9 @@ class RecordingChannel(SMTPChannel):
         if self.conn.is_closed:
             return
         if (event := self.session.waiting) is not None:
-            self.dialogue.add(self.smtp_server.clock(), event, SILENCE)
+            # Whoever has stored a message has taken it, without a word.
+            is_stored = isinstance(event, Content) and event.decided
+            self.dialogue.add(self.smtp_server.clock(), event, SILENCE if is_stored else None)
             self._leave_unanswered(event)
         self.flush()
         self.dialogue.remark(self.smtp_server.clock(), remark)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import re
-from collections import Counter
-from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from pytest_smtpd.protocol.grammar import canonical_mailbox
 
+from .comparing import compare_mailboxes, describe_difference
+from .expectations import check_expected, show_expected
+from .matching import contains, equals, has_recipients, same_mailbox
 from .message import Message
+from .shown import show
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping
 
 #: Criteria that are no attributes of a message.
 _SPECIAL = {"body", "headers", "attachment"}
@@ -29,6 +31,24 @@ _NAMES = (
     }
 )
 
+#: What is meant by names that people use elsewhere.
+_OTHER_NAMES = {
+    **dict.fromkeys(("sender", "from_addr", "envelope_from", "return_path"), "mailfrom"),
+    **dict.fromkeys(("recipient", "recipients", "to_addrs", "envelope_to"), "rcpttos"),
+    "from_": "mailfrom, or headers={'From': …}",
+    "to": "rcpttos, or headers={'To': …}",
+    "cc": "rcpttos, or headers={'Cc': …}",
+    "reply_to": "headers={'Reply-To': …}",
+    "message_id": "headers={'Message-ID': …}",
+    "content": "body, or data",
+    "payload": "body, or data",
+    "message": "body, or data",
+    "user": "auth",
+}
+
+#: How much is shown of a value, and how many recipients can be looked over.
+_SHOWN, _FEW = 200, 6
+
 
 class Criteria:
     """A set of criteria by name, all of which a message must meet.
@@ -38,20 +58,19 @@ class Criteria:
     any order, a tuple these in this order. `body` is contained in the text or the HTML body, `headers` maps
     names to values, `attachment` is a file name.
 
-    Raises TypeError for a name that is no criterion.
+    Raises TypeError for a name that is no criterion and for a value of a type that no message can have,
+    ValueError for what is no address.
     """
 
     def __init__(self, criteria: Mapping[str, Any]) -> None:
-        for name in criteria:
-            if name not in _NAMES:
-                close = difflib.get_close_matches(name, _NAMES, n=1)
-                hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(_NAMES))}"
-                msg = f"{name} is no criterion for messages: {hint}"
-                raise TypeError(msg)
-        self._criteria = list(criteria.items())
+        for name, expected in criteria.items():
+            _check_name(name)
+            check_expected(name, expected)
+        # Now, as some objects print differently once they were compared.
+        self._criteria = [_Criterion(name, expected, show_expected(expected)) for name, expected in criteria.items()]
 
     def __str__(self) -> str:
-        return ", ".join(f"{name}={_show(expected)}" for name, expected in self._criteria)
+        return ", ".join(f"{criterion.name}={criterion.shown}" for criterion in self._criteria)
 
     def __bool__(self) -> bool:
         return bool(self._criteria)
@@ -64,107 +83,99 @@ class Criteria:
 
     def match(self, message: Message) -> bool:
         """Whether the message meets all criteria."""
-        return all(not _differences(message, name, expected) for name, expected in self._criteria)
+        return all(criterion.is_met(message) for criterion in self._criteria)
+
+    def count_missed(self, message: Message) -> int:
+        """Return how many criteria the message does not meet."""
+        return sum(not criterion.is_met(message) for criterion in self._criteria)
 
     def explain(self, message: Message) -> list[str]:
-        """Return a line for each criterion that the message does not meet."""
-        return [difference for name, expected in self._criteria for difference in _differences(message, name, expected)]
+        """Return for each criterion that the message does not meet what differs; what belongs to it is indented."""
+        missed = (criterion for criterion in self._criteria if not criterion.is_met(message))
+        return [line for criterion in missed for line in criterion.explain(message)]
 
 
-def _differences(message: Message, name: str, expected: object) -> list[str]:
-    """Return how the message misses this criterion, nothing if it meets it."""
-    match name:
-        case "headers":
-            return _header_differences(message, expected)
-        case "body":
-            found: list[Any] = [message.text, message.html]
-            met = any(_contains(body, expected) for body in found)
-        case "attachment":
-            found = [attachment.name for attachment in message.attachments]
-            met = any(_equals(file_name, expected) for file_name in found)
-        case "rcpttos":
-            found = message.rcpttos
-            met = _has_recipients(found, expected)
-        case "mailfrom":
-            found = [message.mailfrom]
-            met = _same_mailbox(message.mailfrom, expected)
-        case _:
-            found = [getattr(message, name)]
-            met = _equals(found[0], expected)
-    if met:
-        return []
-    shown = found[0] if len(found) == 1 and name != "rcpttos" else found
-    return [f"{name}: expected {_show(expected)}, got {_show(shown)}"]
-
-
-def _header_differences(message: Message, expected: object) -> list[str]:
-    if not isinstance(expected, Mapping):
-        msg = f"headers= takes a dict of names and values, not {expected!r}"
+def _check_name(name: str) -> None:
+    if name not in _NAMES:
+        close = difflib.get_close_matches(name, _NAMES, n=1)
+        meant = _OTHER_NAMES.get(name) or (close[0] if close else "")
+        hint = f"did you mean {meant}?" if meant else f"there are {', '.join(sorted(_NAMES))}"
+        msg = f"{name} is no criterion for messages: {hint}"
         raise TypeError(msg)
-    differences = []
+
+
+@dataclass(frozen=True, slots=True)
+class _Criterion:
+    """What is expected of one attribute, and how that prints."""
+
+    name: str
+    expected: Any
+    shown: str
+
+    def is_met(self, message: Message) -> bool:
+        """Whether the message meets it; notes the criterion on what a function raises."""
+        try:
+            return self._is_met(message)
+        except Exception as error:
+            error.add_note(f"raised by the criterion {self.name}={self.shown}, for the message {message}")
+            raise
+
+    def _is_met(self, message: Message) -> bool:
+        expected = self.expected
+        match self.name:
+            case "headers":
+                return not any(_missed_headers(message, expected))
+            case "body":
+                return any(contains(body, expected) for body in (message.text, message.html))
+            case "attachment":
+                return any(equals(attachment.name, expected) for attachment in message.attachments)
+            case "rcpttos":
+                return has_recipients(message.rcpttos, expected)
+            case "mailfrom":
+                return same_mailbox(message.mailfrom, expected)
+            case name:
+                return equals(getattr(message, name), expected)
+
+    def explain(self, message: Message) -> list[str]:
+        """Say how the message misses it."""
+        name, expected = self.name, self.expected
+        if name == "headers":
+            return [
+                f"headers[{show(header)}]: expected {show_expected(value)}, got {_list(message.headers.get_all(header))}"
+                for header, value in _missed_headers(message, expected)
+            ]
+        if name == "body":
+            bodies = {"text": message.text, "HTML": message.html}
+            got = ", ".join(f"{kind} {show(body, _SHOWN)}" for kind, body in bodies.items() if body)
+            return [f"body: expected {self.shown} in it, got {got or 'none'}"]
+        if name == "attachment":
+            got = _list([attachment.name for attachment in message.attachments])
+            return [f"attachment: expected {self.shown}, got {got}"]
+        return _entitle(name, self._differences(getattr(message, name)))
+
+    def _differences(self, found: Any) -> list[str]:
+        expected, lines = self.expected, []
+        if isinstance(found, str) and isinstance(expected, str):
+            lines = describe_difference(expected, found)
+        elif self.name == "rcpttos" and _are_addresses(expected) and len(found) + len(expected) > _FEW:
+            # As mailboxes: here another spelling is no difference.
+            lines = compare_mailboxes(*([canonical_mailbox(each) for each in them] for them in (found, expected)))
+        return lines or [f"expected {self.shown}, got {show(found, _SHOWN)}"]
+
+
+def _are_addresses(expected: object) -> TypeGuard[list[str] | tuple[str, ...]]:
+    return isinstance(expected, (list, tuple)) and all(isinstance(address, str) for address in expected)
+
+
+def _missed_headers(message: Message, expected: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, value in expected.items():
-        found = message.headers.get_all(name)
-        if not any(_equals(header, value) for header in found):
-            got = ", ".join(_show(header) for header in found) or "no such header"
-            differences.append(f"headers[{name!r}]: expected {_show(value)}, got {got}")
-    return differences
+        if not any(equals(header, value) for header in message.headers.get_all(name)):
+            yield name, value
 
 
-def _equals(found: object, expected: object) -> bool:
-    if isinstance(expected, re.Pattern):
-        return _search(expected, found)
-    if callable(expected) and not isinstance(expected, type):
-        return bool(expected(found))
-    return bool(expected == found)
+def _list(found: list[str]) -> str:
+    return show(found, _SHOWN) if found else "none"
 
 
-def _search(pattern: re.Pattern[Any], found: object) -> bool:
-    if isinstance(pattern.pattern, bytes):
-        return isinstance(found, bytes) and pattern.search(found) is not None
-    return pattern.search(found if isinstance(found, str) else str(found)) is not None
-
-
-def _contains(found: str, expected: object) -> bool:
-    return expected in found if isinstance(expected, str) else _equals(found, expected)
-
-
-def _same_mailbox(found: str, expected: object) -> bool:
-    if isinstance(expected, str):
-        return canonical_mailbox(expected) == canonical_mailbox(found)
-    return _equals(found, expected)
-
-
-def _has_recipients(found: Sequence[str], expected: object) -> bool:
-    if isinstance(expected, tuple):
-        return len(expected) == len(found) and all(map(_same_mailbox, found, expected))
-    if isinstance(expected, list) and all(isinstance(address, str) for address in expected):
-        return Counter(map(canonical_mailbox, expected)) == Counter(map(canonical_mailbox, found))
-    if isinstance(expected, list):
-        return _match_in_any_order(found, expected)
-    if isinstance(expected, (str, re.Pattern)):
-        return any(_same_mailbox(address, expected) for address in found)
-    return _equals(found, expected)
-
-
-def _match_in_any_order(found: Sequence[str], expected: Sequence[object]) -> bool:
-    """Whether each expected value can have a recipient of its own, with nobody left over."""
-    holders: dict[int, int] = {}  # which value holds which recipient
-
-    def place(value: int, tried: set[int]) -> bool:
-        for recipient, address in enumerate(found):
-            if recipient not in tried and _same_mailbox(address, expected[value]):
-                tried.add(recipient)
-                # Whoever holds it may do with another one.
-                if recipient not in holders or place(holders[recipient], tried):
-                    holders[recipient] = value
-                    return True
-        return False
-
-    return len(found) == len(expected) and all(place(value, set()) for value in range(len(expected)))
-
-
-def _show(value: object) -> str:
-    if isinstance(value, re.Pattern):
-        return f"/{value.pattern!s}/"
-    text = repr(value)
-    return text if len(text) <= 200 else f"{text[:200]}… ({len(text)} characters)"  # noqa: PLR2004
+def _entitle(name: str, lines: list[str]) -> list[str]:
+    return [f"{name}: {lines[0]}", *(f"  {line}" for line in lines[1:] if line)]

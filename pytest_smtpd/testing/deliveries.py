@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pytest_smtpd.protocol.grammar import canonical_mailbox
 
-from .explanation import format_peer, list_section
+from .explanation import MAX_LISTED, Section, format_peer
+from .shown import shorten, show
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 
 #: What tells messages apart: the name of a header, or a function that returns something hashable.
 Key: TypeAlias = "str | Callable[[Message], object]"
+
+#: How much of what tells a message apart is shown, as a client may send anything.
+_LONGEST_KEY = 200
 
 
 class Deliveries:
@@ -36,8 +41,9 @@ class Deliveries:
         """
         __tracebackhide__ = True
         _check(by, expected)
-        messages = self.messages.where(**criteria)
-        problems = _find_problems(messages, self.messages[:], by, expected)
+        received = self.messages.where()  # as it is now: another thread may clear the outbox
+        messages = received.where(**criteria)
+        problems = _find_problems(messages, received, by, expected)
         if problems or not messages:
             name = by if isinstance(by, str) else getattr(by, "__name__", repr(by))
             explanation = messages.explain(f"each message exactly once, told apart by {name}")
@@ -53,26 +59,27 @@ def _check(by: object, expected: object) -> None:
         raise TypeError(msg)
 
 
-def _find_problems(
-    messages: Messages, received: list[Message], by: Key, expected: Iterable[object] | None
-) -> list[str]:
+def _find_problems(messages: Messages, received: Messages, by: Key, expected: Iterable[object] | None) -> list[str]:
     """Return what is wrong, for people; nothing if all is well. `received` gives messages their numbers."""
     numbers = {id(message): number for number, message in enumerate(received)}
-    nameless = []
-    deliveries: dict[object, list[Message]] = {}
+    nameless = Section(f"Without {by}" if isinstance(by, str) else "For which the function returns None")
+    deliveries: dict[tuple[object, str], list[Message]] = {}
     for message in messages:
         key = _key_of(message, by)
         if key is None:
-            nameless.append(f"[{numbers.get(id(message), '?')}] {message}")
-        else:
-            deliveries.setdefault(key, []).append(message)
-    again = [line for key, copies in deliveries.items() for line in _describe_again(key, copies, numbers)]
-    missing = [repr(key) for key in dict.fromkeys(expected or ()) if key not in deliveries]
+            nameless.add(lambda message: f"[{numbers[id(message)]}] {message}", message)
+            continue
+        for mailbox in dict.fromkeys(map(canonical_mailbox, message.rcpttos)):
+            deliveries.setdefault((key, mailbox), []).append(message)
+    keys = {key for key, _ in deliveries}
+    missing = [show(key, _LONGEST_KEY) for key in dict.fromkeys(expected or ()) if key not in keys]
+    again = {delivery: copies for delivery, copies in deliveries.items() if len(copies) > 1}
     return [
-        *list_section("Delivered again", again),
-        *list_section("Never delivered", missing),
-        *list_section(f"Without {by}" if isinstance(by, str) else "For which the function returns None", nameless),
-    ]
+        *(line for delivery, copies in islice(again.items(), MAX_LISTED) for line in _list_copies(*delivery, copies, numbers)),
+        *([f"… and {len(again) - MAX_LISTED} more that came again"] if len(again) > MAX_LISTED else []),
+        *Section("Never delivered", missing).lines,
+        *nameless.lines,
+    ]  # fmt: skip
 
 
 def _key_of(message: Message, by: Key) -> object:
@@ -87,26 +94,21 @@ def _key_of(message: Message, by: Key) -> object:
     return key
 
 
-def _describe_again(key: object, copies: list[Message], numbers: dict[int, int]) -> list[str]:
-    """Return a line for each recipient who has got this more than once, and what became of each copy."""
-    recipients: dict[str, list[Message]] = {}
-    for message in copies:
-        for mailbox in dict.fromkeys(map(canonical_mailbox, message.rcpttos)):
-            recipients.setdefault(mailbox, []).append(message)
-    return [
-        f"{key!r} to <{mailbox}>, {len(got)} times:{''.join(_describe_copy(copy, numbers) for copy in got)}"
-        for mailbox, got in recipients.items()
-        if len(got) > 1
-    ]
+def _list_copies(key: object, mailbox: str, copies: list[Message], numbers: dict[int, int]) -> list[str]:
+    """Return what a recipient has got more than once, and a line for each copy."""
+    section = Section(f"Delivered again, {show(key, _LONGEST_KEY)} to <{shorten(mailbox, _LONGEST_KEY)}>")
+    for copy in copies:
+        section.add(_describe_copy, copy, numbers[id(copy)])
+    return section.lines
 
 
-def _describe_copy(message: Message, numbers: dict[int, int]) -> str:
+def _describe_copy(message: Message, number: int) -> str:
     when = f"{message.received_at:%H:%M:%S.%f} from {format_peer(message.peer)}"
-    return f"\n    [{numbers.get(id(message), '?')}] {when}, a session that ended so: {_last_words(message)}"
+    return f"[{number}] {when}, in a session that ended with {_last_words(message)}"
 
 
 def _last_words(message: Message) -> str:
     """Return what the client saw last, but for its QUIT."""
     lines = [line.format().strip() for line in message.dialogue.lines] if message.dialogue else []
     quits = [number for number, line in enumerate(lines) if line.upper() == "C: QUIT"]
-    return next(iter(lines[: quits[-1] if quits else None][-1:]), "nobody knows")
+    return next(iter(lines[: quits[-1] if quits else None][-1:]), "nothing")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 from pytest_smtpd.protocol.mail import Content
 from pytest_smtpd.protocol.sasl import MECHANISMS
 
+from .shown import shorten
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -37,8 +39,11 @@ class Line:
     secret: bool = False
 
     def format(self, *, secrets: bool = False) -> str:
-        """Return the line in RFC notation, with passwords only if they are asked for."""
-        text = self.text
+        """Return the line in RFC notation, with passwords only if they are asked for.
+
+        What is not printable is escaped: clients may send what a terminal takes for a command.
+        """
+        text = shorten(self.text, len(self.text))
         if self.secret and not secrets:
             match = _AUTH.match(text)
             text = f"{match[0]}****" if match else "****"
@@ -52,11 +57,18 @@ class Remark:
     said: str
     #: Whether it stands for content: whoever keeps the event of a message keeps all of its octets.
     is_content: bool = False
+    #: Whether it is what ended the connection.
+    is_failure: bool = False
     secret: ClassVar[bool] = False
     enhanced: ClassVar[bool] = True
 
 
-#: When something was said, what, and what was answered; None: it is no question.
+def is_remark(said: Event | Remark) -> bool:
+    """Whether this is nothing that the client said."""
+    return isinstance(said, Remark) and not said.is_content
+
+
+#: When something was said, what, and what was answered; None: nothing was, or it is no question.
 Exchange: TypeAlias = "tuple[float, Event | Remark, Reply | None]"
 
 
@@ -75,14 +87,15 @@ class Dialogue:
         self._enhanced = enhanced
         self._exchanges: deque[Exchange] = deque(maxlen=MAX_EXCHANGES)
 
-    def add(self, now: float, event: Event | None, reply: Reply) -> None:
-        """Add what the client asked, if it did, and what it was answered."""
-        said = Remark("") if event is None else Remark(event.said, True) if isinstance(event, Content) else event  # noqa: FBT003
+    def add(self, now: float, event: Event | None, reply: Reply | None) -> None:
+        """Add what the client asked, if it did, and what it was answered, if it was."""
+        said = Remark("") if event is None else event
+        said = Remark(event.said, is_content=True) if isinstance(event, Content) else said
         self._exchanges.append((now, said, reply))
 
-    def remark(self, now: float, text: str) -> None:
+    def remark(self, now: float, text: str, *, is_failure: bool = False) -> None:
         """Add what happened to the connection."""
-        self._exchanges.append((now, Remark(text), None))
+        self._exchanges.append((now, Remark(text, is_failure=is_failure), None))
 
     @property
     def exchanges(self) -> list[Exchange]:
@@ -92,19 +105,19 @@ class Dialogue:
     @property
     def lines(self) -> list[Line]:
         """The dialogue so far, line by line."""
-        return [line for exchange in self.exchanges for line in self._format(*exchange)]
+        return [line for exchange in self.exchanges for line in self.format_exchange(*exchange)]
 
-    def _format(self, when: float, said: Event | Remark, reply: Reply | None) -> Iterator[Line]:
+    def format_exchange(self, when: float, said: Event | Remark, reply: Reply | None) -> Iterator[Line]:
+        """Yield the lines of an exchange."""
         seconds = when - self._began
-        if reply is None:
+        if reply is None and is_remark(said):
             yield Line(seconds, "", said.said)
-            return
-        if said.said:
+        elif said.said:
             yield Line(seconds, "C", said.said, said.secret)
-        for line in (
-            reply.to_bytes(enhanced=self._enhanced and said.enhanced).decode("utf-8", "backslashreplace").splitlines()
-        ):
-            yield Line(seconds, "S", line)
+        if reply is not None:
+            octets = reply.to_bytes(enhanced=self._enhanced and said.enhanced)
+            for line in octets.decode("utf-8", "backslashreplace").splitlines():
+                yield Line(seconds, "S", line)
 
     def format(self, *, secrets: bool = False) -> str:
         """Return the dialogue in RFC notation; passwords and tokens are masked unless `secrets` is true."""

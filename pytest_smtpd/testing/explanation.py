@@ -2,106 +2,193 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pytest_smtpd.protocol.commands import Helo, Quit, Rset
+from pytest_smtpd.protocol.events import Connect
 from pytest_smtpd.protocol.mail import Mail, Rcpt
+from pytest_smtpd.protocol.starttls import StartTls
 
-from .dialogue import Remark
+from .dialogue import Remark, is_remark
+from .shown import shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from pytest_smtpd.protocol.replies import Reply
 
-    from .dialogue import Dialogue
+    from .dialogue import Dialogue, Exchange
 
-#: How many things of a kind are listed.
-MAX_LISTED = 20
+#: How many things of a kind are listed, and how many exceptions are told with their traceback.
+MAX_LISTED, MAX_ERRORS = 20, 5
+#: How long a line may be.
+MAX_WIDTH = 500
 #: How many dialogues a report shows, the last ones, and how many lines of each, the last ones, too.
 MAX_DIALOGUES, MAX_LINES = 5, 60
 
 
-def format_envelope(mailfrom: str, rcpttos: Iterable[str]) -> str:
-    """Return an envelope in one line."""
-    return f"from <{mailfrom}> to {', '.join(f'<{address}>' for address in rcpttos) or 'nobody'}"
+#: How many recipients an envelope shows, and how much of an address: as much as servers must take (RFC 5321 4.5.3.1.3).
+_LISTED_RECIPIENTS, _LONGEST_ADDRESS = 5, 256
 
 
-def format_peer(peer: Sequence[object]) -> str:
-    """Return a client's address as host:port."""
-    host = f"[{peer[0]}]" if ":" in str(peer[0]) else peer[0]
-    return f"{host}:{peer[1]}"
+#: What the first of several lines of a reply has behind its code.
+_MORE_LINES = re.compile(r"^((?:S: )?[0-9]{3})-")
 
 
-def list_section(title: str, items: Sequence[object]) -> list[str]:
-    """Return a title with the number of things, and the things indented, unless there are none."""
-    if not items:
-        return []
-    lines = [f"{title}: {len(items)}", *(f"  {item}" for item in items[:MAX_LISTED])]
-    return [*lines, f"  … and {len(items) - MAX_LISTED} more"] if len(items) > MAX_LISTED else lines
+def format_envelope(mailfrom: str, rcpttos: Sequence[str]) -> str:
+    """Return an envelope in one line; of many recipients the first ones."""
+    listed = [f"<{shorten(address, _LONGEST_ADDRESS)}>" for address in rcpttos[:_LISTED_RECIPIENTS]]
+    listed += [f"{len(rcpttos) - _LISTED_RECIPIENTS} more"] if len(rcpttos) > _LISTED_RECIPIENTS else []
+    return f"from <{shorten(mailfrom, _LONGEST_ADDRESS)}> to {', '.join(listed) or 'nobody'}"
 
 
-@dataclass(slots=True)
+def format_peer(peer: Sequence[Any]) -> str:
+    """Return a client's address as host:port; one of a Unix socket has none."""
+    host = f"[{peer[0]}]" if ":" in peer[0] else peer[0]
+    return f"{host}:{peer[1]}" if host else "a local client"
+
+
+class Section:
+    """Things of a kind, of which the first ones are listed under a title; no line if there are none."""
+
+    def __init__(self, title: str, items: Iterable[object] = ()) -> None:
+        self._title = title
+        self._count = 0
+        self._listed: list[str] = []
+        for item in items:
+            self.add(str, item)
+
+    def add(self, describe: Callable[..., str], *what: object) -> None:
+        """Add one; it is described only if it is listed, as there may be a million."""
+        self._count += 1
+        if self._count <= MAX_LISTED:
+            self._listed.append(shorten(describe(*what), MAX_WIDTH))
+
+    @property
+    def lines(self) -> list[str]:
+        """The title with their number, and a line each."""
+        if not self._count:
+            return []
+        more = [f"  … and {self._count - MAX_LISTED} more"] if self._count > MAX_LISTED else []
+        return [f"{self._title}: {self._count}", *(f"  {item}" for item in self._listed), *more]
+
+
 class Incidents:
-    """What did not become a message, as the dialogues show it."""
+    """What did not become a message, as the dialogues show it; each session is told of once."""
 
-    refused_recipients: list[str] = field(default_factory=list)
-    refused_messages: list[str] = field(default_factory=list)
-    fruitless_sessions: list[str] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, dialogues: Iterable[Dialogue]) -> Incidents:
-        """Collect what happened in these dialogues."""
-        incidents = cls()
+    def __init__(self, dialogues: Iterable[Dialogue]) -> None:
+        self._refused_recipients = Section("Recipients refused")
+        self._refused_messages = Section("Messages refused")
+        self._aborted = Section("Transactions begun and not completed")
+        self._tls_failures = Section("TLS connections that failed")
+        self._others = Section("Sessions without a message")
         for dialogue in dialogues:
-            incidents._look_at(dialogue)
-        return incidents
-
-    def _look_at(self, dialogue: Dialogue) -> None:
-        delivered = False
-        mailfrom = ""
-        rcpttos: list[str] = []
-        for _, said, reply in dialogue.exchanges:
-            match said, reply is not None and reply.is_positive:
-                case Mail(), True:
-                    mailfrom, rcpttos = said.accepted_path.mailbox, []
-                case Rcpt(), True:
-                    rcpttos.append(said.accepted_path.mailbox)
-                case Rcpt(), False:
-                    address = said.accepted_path.mailbox
-                    self.refused_recipients.append(f"<{address}>, mail from <{mailfrom}>: {_format(reply)}")
-                case Remark(is_content=True), True:
-                    delivered = True
-                case Remark(is_content=True), False:
-                    self.refused_messages.append(f"{format_envelope(mailfrom, rcpttos)}: {_format(reply)}")
-        if not delivered:
-            self.fruitless_sessions.append(_describe(dialogue))
+            self._look_at(dialogue)
 
     @property
     def lines(self) -> list[str]:
         """What happened, for people."""
-        return [
-            *list_section("Recipients refused", self.refused_recipients),
-            *list_section("Messages refused", self.refused_messages),
-            *list_section("Sessions without a message", self.fruitless_sessions),
+        sections = [
+            self._refused_recipients,
+            self._refused_messages,
+            self._aborted,
+            self._tls_failures,
+            self._others,
         ]
+        return [line for section in sections for line in section.lines]
+
+    def _look_at(self, dialogue: Dialogue) -> None:
+        envelope = _Envelope()
+        is_told = False
+        for exchange in dialogue.exchanges:
+            envelope.follow(exchange)
+            is_told |= self._tell(dialogue, exchange, envelope)
+        if envelope.is_open and dialogue.ended and (envelope.rcpttos or not is_told):
+            self._aborted.add(_describe_aborted, dialogue, envelope)
+        elif not is_told:
+            self._others.add(describe_session, dialogue)
+
+    def _tell(self, dialogue: Dialogue, exchange: Exchange, envelope: _Envelope) -> bool:
+        """Add what this exchange tells, and say whether that is why there is a message, or none."""
+        _, said, reply = exchange
+        match said:
+            case Rcpt() if reply is not None and reply.is_negative:
+                self._refused_recipients.add(_describe_refusal, said, envelope, reply)
+            case Remark(is_content=True) if reply is not None and reply.is_negative:
+                self._refused_messages.add(_describe_refusal, None, envelope, reply)
+            case Remark(is_failure=True):
+                self._tls_failures.add(_describe_failure, dialogue, said)
+            case _:
+                return isinstance(said, Remark) and said.is_content and reply is not None
+        return True
 
 
-def _format(reply: Reply | None) -> str:
-    # What a rule answers may be any octets, or none.
-    octets = reply.to_bytes(enhanced=True) if reply else b""
-    return next(iter(octets.decode("utf-8", "backslashreplace").splitlines()), "no answer")
+@dataclass(slots=True)
+class _Envelope:
+    """The envelope of the transaction that a dialogue is about, up to some exchange."""
+
+    mailfrom: str = ""
+    rcpttos: list[str] = field(default_factory=list)
+    is_open: bool = False
+
+    def follow(self, exchange: Exchange) -> None:
+        """Take what was accepted in one more exchange."""
+        _, said, reply = exchange
+        is_positive = reply is not None and reply.is_positive
+        match said:
+            case Mail() if is_positive:
+                self.mailfrom, self.rcpttos, self.is_open = said.accepted_path.mailbox, [], True
+            case Rcpt() if is_positive:
+                self.rcpttos.append(said.accepted_path.mailbox)
+            case Remark(is_content=True) if reply is not None:
+                self.is_open = False
+            case Rset() | Helo() | StartTls() if is_positive:
+                self.is_open = False
 
 
-def _describe(dialogue: Dialogue) -> str:
+def _describe_refusal(recipient: Rcpt | None, envelope: _Envelope, reply: Reply) -> str:
+    if recipient is None:
+        return f"{format_envelope(envelope.mailfrom, envelope.rcpttos)}: {_format(reply)}"
+    address, mailfrom = (
+        shorten(text, _LONGEST_ADDRESS) for text in (recipient.accepted_path.mailbox, envelope.mailfrom)
+    )
+    return f"<{address}>, mail from <{mailfrom}>: {_format(reply)}"
+
+
+def _describe_aborted(dialogue: Dialogue, envelope: _Envelope) -> str:
+    return f"{format_envelope(envelope.mailfrom, envelope.rcpttos)}, ended after {_describe_last(dialogue)}"
+
+
+def _describe_failure(dialogue: Dialogue, failure: Remark) -> str:
+    return f"{format_peer(dialogue.peer)}: {failure.said}"
+
+
+def describe_session(dialogue: Dialogue) -> str:
     """Say who it was, what was said last, and whether the client is there still."""
-    lines = dialogue.lines
-    # QUIT ends whatever has gone wrong before.
-    commands = [index for index, line in enumerate(lines) if line.speaker == "C" and line.text.upper() != "QUIT"]
-    said = [line.format() for line in lines[commands[-1] :] if line.speaker][:2] if commands else []
-    said = said or [line.format() for line in lines[-1:]]
-    return " ".join([f"{format_peer(dialogue.peer)}{'' if dialogue.ended else ' (still connected)'}", *said])
+    presence = "" if dialogue.ended else " (still connected)"
+    return f"{format_peer(dialogue.peer)}{presence}: {_describe_last(dialogue)}"
+
+
+def _describe_last(dialogue: Dialogue) -> str:
+    """Return what was refused last, or if nothing was, what was said last: what ends a session is not why it ends."""
+    told = [exchange for exchange in dialogue.exchanges if not isinstance(exchange[1], (Connect, Quit, Rset))]
+    refused = [exchange for exchange in told if exchange[2] is not None and exchange[2].is_negative]
+    commands = [exchange for exchange in told if exchange[1].said and not is_remark(exchange[1])]
+    if not (refused or commands):
+        return "the client said nothing"
+    lines = list(dialogue.format_exchange(*(refused or commands)[-1]))
+    said = [line.format() for line in lines if line.speaker == "C"]
+    answer = next((line.format() for line in lines if line.speaker == "S"), "and no answer")
+    return ", ".join([*said, _MORE_LINES.sub(r"\1 ", answer)])
+
+
+def _format(reply: Reply) -> str:
+    """Return the first line of a reply; what a rule answers may be any octets, or none."""
+    text = reply.to_bytes(enhanced=True).decode("utf-8", "backslashreplace")
+    return _MORE_LINES.sub(r"\1 ", next(iter(text.splitlines()), ""))
 
 
 def format_dialogues(dialogues: Sequence[Dialogue]) -> list[str]:
@@ -112,10 +199,15 @@ def format_dialogues(dialogues: Sequence[Dialogue]) -> list[str]:
         said = dialogue.lines
         lines.append(f"Dialogue with {format_peer(dialogue.peer)}:")
         lines += ["  …"] if len(said) > MAX_LINES else []
-        lines += [f"  {line.seconds:7.3f} {line.format()}" for line in said[-MAX_LINES:]]
+        lines += [f"  {line.seconds:7.3f} {shorten(line.format(), MAX_WIDTH)}" for line in said[-MAX_LINES:]]
     return lines
 
 
 def format_errors(errors: Sequence[BaseException]) -> list[str]:
-    """Return the tracebacks of what hooks have raised."""
-    return [line for error in errors for line in "".join(traceback.format_exception(error)).splitlines()]
+    """Return the tracebacks of what hooks have raised: of the first ones, and of each the end."""
+    lines = []
+    for error in errors[:MAX_ERRORS]:
+        traced = "".join(traceback.format_exception(error)).splitlines()
+        lines += ["…"] if len(traced) > MAX_LINES else []
+        lines += [shorten(line, MAX_WIDTH) for line in traced[-MAX_LINES:]]
+    return [*lines, f"… and {len(errors) - MAX_ERRORS} more"] if len(errors) > MAX_ERRORS else lines

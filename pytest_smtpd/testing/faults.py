@@ -199,8 +199,8 @@ class Rule:
 
     # In the serving thread.
 
-    def applies(self, stage: str, look: Callable[[], Message], mark: int | None) -> bool:
-        """Whether the rule applies to an event of this stage; `look` returns what is known of the message so far.
+    def matches(self, stage: str, look: Callable[[], Message], mark: int | None) -> bool:
+        """Whether the rule is for an event of this stage; `look` returns what is known of the message so far.
 
         `mark` is how many octets of content have come, where more are to come.
         """
@@ -208,9 +208,7 @@ class Rule:
             return False
         if self.criteria and not self.criteria.match(look()):
             return False
-        if self.match is not None and not self.match(look()):
-            return False
-        return self.window.admits()
+        return self.match is None or bool(self.match(look()))
 
     def note(self, dialogue: Dialogue) -> None:
         """Remember a dialogue in which it applies."""
@@ -263,9 +261,13 @@ class Rules:
         return [rule for rule in self.given if rule.is_unused]
 
     def find(self, stage: str, look: Callable[[], Message], mark: int | None = None) -> Rule | None:
-        """Return the first rule that applies to an event of this stage; see `Rule.applies`."""
+        """Return the first rule that applies to an event of this stage; see `Rule.matches`. All of them count it."""
         look = functools.cache(look)
-        return next((rule for rule in self.given if rule.applies(stage, look, mark)), None)
+        found = None
+        for rule in self.given:
+            if rule.matches(stage, look, mark) and rule.window.admits(taken=found is not None):
+                found = rule
+        return found
 
     def clear(self) -> None:
         """Forget all rules."""

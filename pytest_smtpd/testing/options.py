@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from pytest_smtpd.protocol import extensions
@@ -13,12 +13,14 @@ from pytest_smtpd.protocol.directory import EXPN
 from pytest_smtpd.protocol.limits import LIMITS
 from pytest_smtpd.protocol.state import DATA_SIZE_DEFAULT, MAX_COMMAND_LINE, MAX_RECIPIENTS, Settings, check_limit
 
-from .security import Security
+from .security import Certificate, Security
+from .shown import show
 
 if TYPE_CHECKING:
     import ssl
 
     from pytest_smtpd.protocol.sasl import Users
+    from pytest_smtpd.protocol.state import Extension
 
 
 class Options(TypedDict, total=False):
@@ -26,7 +28,10 @@ class Options(TypedDict, total=False):
 
     hostname: str
     protocol: Literal["smtp", "lmtp"]
-    hide: Iterable[str]
+    hide: Collection[str]
+    hide_after_tls: Collection[str] | None
+    advertise: Collection[str]
+    advertise_after_tls: Collection[str] | None
     strict: bool
     data_size_limit: int
     command_size_limit: int
@@ -39,14 +44,17 @@ class Options(TypedDict, total=False):
     timeout: float
     wait_timeout: float
     proxy_protocol: bool
-    directory: Mapping[str, str | Sequence[str]] | None
+    allow_unused_rules: bool
+    directory: Mapping[str, str | Collection[str]] | None
     tls: Literal["starttls", "implicit"] | None
     require_tls: bool
     ssl_context: ssl.SSLContext | None
+    certificate: Certificate | None
+    maximum_tls_version: Literal["TLSv1.2", "TLSv1.3"] | None
     client_certificates: Literal["optional", "required"] | None
     users: Mapping[str, str] | Users
     require_auth: bool
-    auth_mechanisms: Iterable[str] | None
+    auth_mechanisms: Collection[str] | None
     auth_without_tls: bool | None
     encryption_required: str | None
 
@@ -56,7 +64,9 @@ class Configuration(Security):
     """All options of a server with their values.
 
     - `hostname` is what it calls itself, `protocol` what it speaks: "smtp" or "lmtp".
-    - `hide` has the keywords of extensions not to offer. `strict` refuses whatever clients must not send,
+    - `hide` has the keywords of extensions not to offer, `advertise` lines that the EHLO reply has in addition,
+      such as "XFOO bar", and nothing behind them. `hide_after_tls` and `advertise_after_tls` stand for them where
+      TLS is active; by default there is no difference. `strict` refuses whatever clients must not send,
       where it is otherwise accepted and noted in `Message.lints`.
     - `command_size_limit` is how many octets a command line may have, CRLF included; extensions add to it.
     - Limits, 0 for none: `data_size_limit` (octets of a message), `line_size_limit` (octets of a content line
@@ -65,6 +75,7 @@ class Configuration(Security):
       silent). If they are given, `max_recipients` and `max_messages` are announced (LIMITS, RFC 9422).
     - `wait_timeout` is for how many seconds `wait_for` and its like wait where nothing else is said.
     - `proxy_protocol` expects HAProxy's PROXY header in front of each session.
+    - `allow_unused_rules` lets tests pass that have rules which never applied.
     - `directory` has addresses by name, or lists of them, which VRFY and EXPN then know.
     - Those of TLS and AUTH are the options of `Security`.
 
@@ -72,9 +83,15 @@ class Configuration(Security):
     makes no sense.
     """
 
+    #: What sessions that follow go by.
+    settings: Settings = field(init=False, repr=False, compare=False)
+
     hostname: str = "localhost"
     protocol: Literal["smtp", "lmtp"] = "smtp"
-    hide: Iterable[str] = ()
+    hide: Collection[str] = ()
+    hide_after_tls: Collection[str] | None = None
+    advertise: Collection[str] = ()
+    advertise_after_tls: Collection[str] | None = None
     strict: bool = False
     data_size_limit: int = DATA_SIZE_DEFAULT
     command_size_limit: int = MAX_COMMAND_LINE
@@ -87,7 +104,8 @@ class Configuration(Security):
     timeout: float = 300.0
     wait_timeout: float = 5.0
     proxy_protocol: bool = False
-    directory: Mapping[str, str | Sequence[str]] | None = None
+    allow_unused_rules: bool = False
+    directory: Mapping[str, str | Collection[str]] | None = None
 
     def __post_init__(self) -> None:
         """Check what `Settings` doesn't."""
@@ -97,9 +115,9 @@ class Configuration(Security):
             raise ValueError(msg)
         for name in ("max_connections", "timeout", "wait_timeout"):
             check_limit(name, getattr(self, name))
+        object.__setattr__(self, "settings", self._make_settings())
 
-    def make_settings(self) -> Settings:
-        """Return the settings of sessions that follow."""
+    def _make_settings(self) -> Settings:
         announces_limits = self.max_recipients is not None or self.max_messages is not None
         configured = [*self.extensions]
         configured += [LIMITS] if announces_limits else []
@@ -115,10 +133,26 @@ class Configuration(Security):
             max_messages=self.max_messages or 0,
             max_commands=self.max_commands,
             max_errors=self.max_errors,
-            extensions=extensions.without([self.hide] if isinstance(self.hide, str) else self.hide, configured),
-            directory=None if self.directory is None else _read_directory(self.directory),
+            extensions=self._announce(configured),
+            directory=None if self.directory is None else _copy_directory(self.directory),
             **self.security_settings,
         )
+
+    def _announce(self, configured: list[Extension]) -> tuple[Extension, ...]:
+        hide = self.hide if self.hide_after_tls is None else self.hide_after_tls
+        advertise = self.advertise if self.advertise_after_tls is None else self.advertise_after_tls
+        before = extensions.announced(extensions.without(self.hide, configured), extensions.without(hide, configured))
+        early = [extensions.only(extensions.invented(line), secure=False) for line in self.advertise]
+        late = [extensions.only(extensions.invented(line), secure=True) for line in advertise]
+        return (*before, *early, *late)
+
+
+def read_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of options, which nobody else can change; only users may come and go.
+
+    Raises TypeError for a name that no option has and for a value of a wrong type; the text names the option.
+    """
+    return {name: _read_option(name, value, KINDS) for name, value in options.items()}
 
 
 def configure(options: Mapping[str, Any]) -> Configuration:
@@ -127,9 +161,7 @@ def configure(options: Mapping[str, Any]) -> Configuration:
     Raises TypeError for a name that no option has and for a value of a wrong type, ValueError for one that
     makes no sense; the text names the option.
     """
-    for name, value in options.items():
-        _check_kind(name, value, KINDS)
-    return Configuration(**options)
+    return Configuration(**read_options(options))
 
 
 def check_options(options: object) -> None:
@@ -138,9 +170,14 @@ def check_options(options: object) -> None:
         msg = f"options are a dict, not {options!r}"
         raise TypeError(msg)
     kinds = KINDS | ADDRESS_KINDS
-    for name, value in options.items():
-        _check_kind(name, value, kinds)
-    configure({name: value for name, value in options.items() if name not in ADDRESS_KINDS}).make_settings()
+    checked = {name: _read_option(name, value, kinds) for name, value in options.items()}
+    configure({name: value for name, value in checked.items() if name not in ADDRESS_KINDS})
+
+
+def check_address(host: object, port: object) -> None:
+    """Raise TypeError for what is no host or no port."""
+    _read_option("host", host, ADDRESS_KINDS)
+    _read_option("port", port, ADDRESS_KINDS)
 
 
 def parse_option(name: str, text: str) -> Any:
@@ -153,20 +190,19 @@ def parse_option(name: str, text: str) -> Any:
         raise ValueError(msg) from None
 
 
-def _check_kind(name: str, value: object, kinds: Mapping[str, Kind]) -> None:
+def _read_option(name: str, value: Any, kinds: Mapping[str, Kind]) -> Any:
     kind = kinds.get(name)
     if kind is None:
         close = difflib.get_close_matches(str(name), kinds, n=1)
         hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(kinds))}"
         msg = f"there is no option {name!r}: {hint}"
         raise TypeError(msg)
-    if not (value is None and name in _MAY_BE_NONE) and not kind.accepts(value):
-        msg = f"{name} is {kind.description}, not {value!r}"
+    if value is None and name in _MAY_BE_NONE:
+        return None
+    if not kind.accepts(value):
+        msg = f"{name} is {kind.description}, not {show(value)}"
         raise TypeError(msg)
-
-
-def _read_directory(directory: Mapping[str, str | Sequence[str]]) -> dict[str, str | tuple[str, ...]]:
-    return {name: entry if isinstance(entry, str) else tuple(entry) for name, entry in directory.items()}
+    return kind.copy(value)
 
 
 # What values options have.
@@ -180,16 +216,27 @@ class Kind:
     accepts: Callable[[Any], bool]
     #: Raises ValueError for a text that is none.
     parse: Callable[[str], Any] = str
+    #: Returns what is kept of a value, which is not to change when the caller's does.
+    copy: Callable[[Any], Any] = lambda value: value
 
 
 def _is_directory(value: object) -> bool:
     return isinstance(value, Mapping) and all(isinstance(name, str) and _is_names(value[name]) for name in value)
 
 
+def _copy_directory(directory: Mapping[str, str | Collection[str]]) -> dict[str, str | tuple[str, ...]]:
+    return {name: entry if isinstance(entry, str) else tuple(entry) for name, entry in directory.items()}
+
+
 def _is_names(value: object) -> bool:
-    if isinstance(value, Collection):
-        return isinstance(value, str) or all(isinstance(name, str) for name in value)
-    return False
+    # No iterator: options are looked at more than once.
+    if isinstance(value, (bytes, bytearray)) or not isinstance(value, Collection):
+        return False
+    return all(isinstance(name, str) for name in value)
+
+
+def _copy_names(names: Collection[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _is_ssl_context(value: object) -> bool:
@@ -207,13 +254,16 @@ _TRUTH = Kind("True or False", lambda value: isinstance(value, bool))
 _COUNT = Kind("a whole number", lambda value: _is_number(value, int), int)
 _OCTETS = Kind("a number of octets", _COUNT.accepts, int)
 _SECONDS = Kind("a number of seconds", lambda value: _is_number(value, (int, float)), float)
-_NAMES = Kind("a list of strings", _is_names)
+_NAMES = Kind("a list of strings", _is_names, copy=_copy_names)
 
 #: What values the options have.
 KINDS = {
     "hostname": _TEXT,
     "protocol": _TEXT,
     "hide": _NAMES,
+    "hide_after_tls": _NAMES,
+    "advertise": _NAMES,
+    "advertise_after_tls": _NAMES,
     "strict": _TRUTH,
     "data_size_limit": _OCTETS,
     "command_size_limit": _OCTETS,
@@ -226,11 +276,14 @@ KINDS = {
     "timeout": _SECONDS,
     "wait_timeout": _SECONDS,
     "proxy_protocol": _TRUTH,
-    "directory": Kind("a dict of addresses, or lists of them, by name", _is_directory),
-    "tls": _TEXT,
+    "allow_unused_rules": _TRUTH,
+    "directory": Kind("a dict of addresses, or lists of them, by name", _is_directory, copy=_copy_directory),
+    "tls": Kind("'starttls' or 'implicit'", _TEXT.accepts),
     "require_tls": _TRUTH,
     "ssl_context": Kind("an ssl.SSLContext", _is_ssl_context),
-    "client_certificates": _TEXT,
+    "certificate": Kind("'expired', 'not-yet-valid', 'wrong-host' or 'self-signed'", _TEXT.accepts),
+    "maximum_tls_version": Kind("'TLSv1.2' or 'TLSv1.3'", _TEXT.accepts),
+    "client_certificates": Kind("'optional' or 'required'", _TEXT.accepts),
     "users": Kind(
         "a dict of passwords by name, or a function that returns the password for a name",
         lambda value: isinstance(value, Mapping) or callable(value),
@@ -238,8 +291,8 @@ KINDS = {
     "require_auth": _TRUTH,
     "auth_mechanisms": _NAMES,
     "auth_without_tls": _TRUTH,
-    "encryption_required": _TEXT,
+    "encryption_required": Kind("a reply such as '538 5.7.11 No'", _TEXT.accepts),
 }
 #: Where a server listens.
 ADDRESS_KINDS = {"host": _TEXT, "port": _COUNT}
-_MAY_BE_NONE = {field.name for field in fields(Configuration) if field.default is None}
+_MAY_BE_NONE = {option.name for option in fields(Configuration) if option.default is None}

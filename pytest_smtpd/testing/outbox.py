@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from .criteria import Criteria
 
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 _NEAREST = 3
 #: How many messages a failure lists.
 LISTED = 20
-
-#: Is told of each message that comes, in the serving thread.
-Watcher: TypeAlias = "Callable[[Message], object]"
 
 
 class Messages(Sequence["Message"]):
@@ -64,7 +61,10 @@ class Messages(Sequence["Message"]):
 
     def where(self, **criteria: Any) -> Messages:
         """Return the messages that meet all criteria; see `Criteria`."""
-        chosen = Criteria(criteria)
+        return self.matching(Criteria(criteria))
+
+    def matching(self, chosen: Criteria) -> Messages:
+        """Return the messages that meet these criteria as well."""
         present = list(self._messages)
         received = Messages(present) if self._received is self else self._received
         matching = [message for message in present if chosen.match(message)]
@@ -99,10 +99,13 @@ class Messages(Sequence["Message"]):
         """The messages, a line each."""
         return "\n".join(_listing(list(self), Criteria({})))
 
-    def explain(self, expected: str) -> str:
-        """Say what was expected, what came, for the nearest messages what differs, and what else has happened."""
+    def explain(self, expected: str, ending: str = "") -> str:
+        """Say what was expected, what came, for the nearest messages what differs, and what else has happened.
+
+        `ending` says how a wait for it has ended.
+        """
         that = f" with {self._criteria}" if self._criteria else ""
-        found = f"expected {expected}{that}, found {len(self) or 'none'}"
+        found = f"expected {expected}{that}, found {len(self) or 'none'}{ending}"
         return "\n".join([found, *_listing(list(self._received), self._criteria), *self._circumstances()])
 
 
@@ -120,7 +123,9 @@ class Outbox(Messages):
     def __init__(self, circumstances: Callable[[], list[str]] = list) -> None:
         super().__init__([], circumstances=circumstances)
         self._lock = threading.Lock()
-        self._watchers: list[Watcher] = []
+        self._watchers: list[Callable[[], object]] = []
+        #: What is captured just now, by identity: equal lists are not the same.
+        self._captured: dict[int, list[Message]] = {}
         #: Messages begun in another one are not for this outbox any more.
         self.generation = Generation()
 
@@ -130,19 +135,32 @@ class Outbox(Messages):
             if generation is not self.generation:
                 return False
             self._messages.append(message)
-            for watcher in self._watchers:
-                watcher(message)
+            for captured in self._captured.values():
+                captured.append(message)
+            self._wake()
             return True
 
-    def clear(self, owner: str = "") -> None:
-        """Forget all messages, and those whose transaction has begun; what comes next is this owner's."""
+    def wake(self) -> None:
+        """Call all watchers, though nothing came."""
         with self._lock:
-            self.generation = Generation(owner)
+            self._wake()
+
+    def _wake(self) -> None:
+        for watcher in self._watchers:
+            watcher()
+
+    def clear(self, owner: str | None = None) -> None:
+        """Forget all messages, and those whose transaction has begun; what comes next is this owner's.
+
+        None stands for the present owner.
+        """
+        with self._lock:
+            self.generation = Generation(self.generation.owner if owner is None else owner)
             self._messages = []
 
     @contextlib.contextmanager
-    def watched(self, watcher: Watcher) -> Iterator[None]:
-        """Have each message told to the watcher, which must neither wait nor look into the outbox."""
+    def watched(self, watcher: Callable[[], object]) -> Iterator[None]:
+        """Have this called whenever a message has come; it must neither wait nor look into the outbox."""
         with self._lock:
             self._watchers.append(watcher)
         try:
@@ -155,12 +173,17 @@ class Outbox(Messages):
     def capture(self) -> Iterator[Messages]:
         """Collect what arrives inside the block, whoever clears the outbox meanwhile."""
         captured: list[Message] = []
-        with self.watched(captured.append):
+        with self._lock:
+            self._captured[id(captured)] = captured
+        try:
             yield Messages(captured, circumstances=self._circumstances)
+        finally:
+            with self._lock:
+                del self._captured[id(captured)]
 
-    def search(self, count: int, **criteria: Any) -> Search:
+    def search(self, count: int, criteria: Criteria) -> Search:
         """Return a search for so many messages that meet these criteria."""
-        return Search(self, Criteria(criteria), count)
+        return Search(self, criteria, count)
 
     def since(self, generation: Generation | None, index: int) -> tuple[Generation, list[Message]]:
         """Return the messages from this index on; all if the outbox was cleared since; and what generation it is."""
@@ -190,16 +213,17 @@ class Search:
 
 
 def _listing(received: list[Message], criteria: Criteria) -> list[str]:
-    """List messages, the nearest with what differs."""
+    """List messages, the first ones and the nearest, these with what differs."""
     if not received:
         return ["The server has received no message."]
-    explained = [(criteria.explain(message), index) for index, message in enumerate(received)]
-    nearest = {index for differences, index in sorted(explained, key=lambda e: (len(e[0]), e[1]))[:_NEAREST]}
+    missed = [criteria.count_missed(message) for message in received]
+    near = sorted((count, index) for index, count in enumerate(missed) if count)[:_NEAREST]
+    nearest = {index for _, index in near}
     lines = [f"Messages received: {len(received)}"]
-    for differences, index in explained[:LISTED]:
-        lines.append(f"  [{index}] {received[index]}")
+    listed = sorted({*range(len(received))[:LISTED], *nearest})
+    for index in listed:
+        matches = "  (matches)" if any(missed) and not missed[index] else ""
+        lines.append(f"  [{index}] {received[index]}{matches}")
         if index in nearest:
-            lines += [f"        {difference}" for difference in differences]
-    if len(received) > LISTED:
-        lines.append(f"  … and {len(received) - LISTED} more")
-    return lines
+            lines += [f"        {difference}" for difference in criteria.explain(received[index])]
+    return [*lines, f"  … and {len(received) - len(listed)} more"] if len(received) > len(listed) else lines

@@ -17,12 +17,14 @@ from .access import Access
 from .assertions import Assertions
 from .channel import RecordingChannel
 from .deliveries import Deliveries
-from .explanation import Incidents, format_dialogues, format_envelope, format_errors, format_peer, list_section
-from .faults import Rule, Rules
-from .options import Configuration, configure
+from .explanation import Incidents, Section, format_dialogues, format_envelope, format_errors, format_peer
+from .faults import Rules
+from .options import Configuration, check_address, configure, read_options
 from .outbox import Generation, Outbox
+from .presets import Presets
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterator, Mapping
     from typing import Unpack
 
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
 MAX_DIALOGUES = 1000
 
 _NO_PASSWORDS = Reply(454, "Temporary authentication failure", "4.7.0")
-_TEST_ENDED = Reply(421, "Service not available, the test has ended", "4.3.2")
 _OPTIONS_CHANGED = Reply(421, "Service not available, its options have changed", "4.3.2")
 
 
@@ -79,7 +80,24 @@ class LateMailWarning(UserWarning):
     """Mail came that an earlier test has begun to send; it is in no mailbox."""
 
 
-class RecordingServer(Access, Assertions, Deliveries, SMTPServer):
+@dataclass(frozen=True, slots=True)
+class _GuardedUsers:
+    """The function of a test author for `users`: what it raises reaches the test, the client is told to try again."""
+
+    users: Callable[[str], str | None]
+    note: Callable[[BaseException], None]
+
+    def __call__(self, user: str) -> str | None:
+        try:
+            return self.users(user)
+        except Refusal:
+            raise
+        except Exception as error:
+            self.note(error)
+            raise Refusal(_NO_PASSWORDS) from error
+
+
+class RecordingServer(Access, SMTPServer, Assertions, Deliveries, Presets):
     """An SMTP server on (host, port), port 0 for any free one, that records messages.
 
         with RecordingServer() as server:
@@ -109,34 +127,48 @@ class RecordingServer(Access, Assertions, Deliveries, SMTPServer):
         self.late: list[LateMessage] = []
         #: What `on` has added.
         self.rules = Rules(self.call)
-        self._initial: Mapping[str, Any] = options
-        self._given: Mapping[str, Any] = options
-        self._apply(self._check(options))
+        check_address(host, port)
+        self._initial: Mapping[str, Any] = read_options(options)
+        self._given: Mapping[str, Any] = self._initial
+        self._configuration = self._configure(self._given)
+        self._apply(self._configuration, self._configuration.context)
         super().__init__((host, port), None, self.data_size_limit, map={})
 
-    def _check(self, options: Mapping[str, Any]) -> Configuration:
-        users = options.get("users")
-        return configure({**options, "users": self._guard_users(users)} if callable(users) else options)
+    # Options.
 
-    def _apply(self, configuration: Configuration) -> None:
-        self._security = configuration
-        self.settings = configuration.make_settings()
+    def _configure(self, options: Mapping[str, Any]) -> Configuration:
+        users = options.get("users")
+        return configure({**options, "users": _GuardedUsers(users, self._note_error)} if callable(users) else options)
+
+    def _note_error(self, error: BaseException) -> None:
+        self.errors.append(error)
+
+    def _apply(self, configuration: Configuration, context: ssl.SSLContext | None) -> None:
+        self.settings = configuration.settings
         self.data_size_limit = configuration.data_size_limit
         self.max_connections = configuration.max_connections
         self.timeout = configuration.timeout
         self.wait_timeout = configuration.wait_timeout
         self.proxy_protocol = configuration.proxy_protocol
-        self.ssl_context = configuration.context
+        self.allow_unused_rules = configuration.allow_unused_rules
+        self.ssl_context = context
         self.implicit_tls = configuration.tls == "implicit"
 
-    def _use(self, options: Mapping[str, Any]) -> None:
-        """Change the options all at once, for the connections that are made from now on."""
-        configuration = self._check(options)
-        self._given = options
+    def _use(self, options: Mapping[str, Any], end: Callable[[], None] = lambda: None) -> None:
+        """Change the options, all at once, for the connections that are made from now on; `end` the others."""
+        # Users may come and go in their dict: one that is equal now is another one nevertheless.
+        if options == self._given and options.get("users") is self._given.get("users"):
+            return
+        configuration = self._configure(options)  # what it raises is for the caller, before anything has changed
+        has_changed = configuration != self._configuration
+        context = configuration.context
+        self._given, self._configuration = options, configuration
 
         def apply() -> None:
-            self._apply(configuration)
+            self._apply(configuration, context)
             self.watch_idleness()
+            if has_changed:
+                end()
 
         self.call(apply)
 
@@ -145,92 +177,28 @@ class RecordingServer(Access, Assertions, Deliveries, SMTPServer):
 
     @contextlib.contextmanager
     def options(self, **options: Unpack[Options]) -> Iterator[None]:
-        """Change options for the connections that clients make inside a block.
+        """Change options for the connections that clients make inside a block; `max_connections` counts them all.
 
         Raises TypeError and ValueError as the constructor does.
         """
         before = self._given
-        self._use({**before, **options})
+        self._use({**before, **read_options(options)})
         try:
             yield
         finally:
             self._use(before)
 
-    def on(
-        self,
-        stage: str,
-        match: Callable[[Message], object] | None = None,
-        *,
-        after_bytes: int | None = None,
-        **options: Any,
-    ) -> Rule:
-        """Return a rule: what to do instead of what a well-behaved server does, as its methods say then.
-
-            server.on("RCPT", rcpttos="bob@example.org", times=2).defer("4.2.1 Mailbox busy")
-
-        `stage` is a verb such as "RCPT", "CONNECT", "CONTENT" (behind the content of a message), "TLS" (the
-        handshake) or "ANY". `match` is asked with what is known of the message so far; criteria go by name as
-        in `assert_received`. In the stage RCPT, `rcpttos` is the recipient that is asked for. The window:
-        `times`, `after`, `every`, `nth`, `probability` and `seed`, see `Window`. With `after_bytes`, CONTENT
-        stands for the moment when so many octets have come, and more are to.
-
-        For each event the first rule applies that fits. Rules end with the test.
-        """
-        rule = self.rules.add(stage, match, after_bytes, options)
-        if after_bytes is not None:
-            self.call(self._set_marks)
-        return rule
-
-    def _set_marks(self) -> None:
-        """Have the open sessions know after how many octets of content there are rules."""
-        for channel in list(self._channels):
-            if isinstance(channel, RecordingChannel):
-                channel.set_marks(self.rules.marks)
-
-    def assert_rules_applied(self) -> None:
-        """Raise AssertionError, naming them, if there are rules that have never applied.
-
-        Those with a probability don't count. For tests that use the fixtures, the plugin asks this at their end,
-        unless the option `allow_unused_rules` is given.
-        """
-        __tracebackhide__ = True
-        if unused := self.rules.unused:
-            msg = "\n".join(list_section("Rules that have never applied", [rule.summary for rule in unused]))
-            raise AssertionError(msg)
-
     def reset(self, owner: str = "", **options: Unpack[Options]) -> None:
         """Be as new, for this owner, with the options of the constructor and these.
 
         Where that changes options, sessions that are open are ended with 421: they would go on with others.
+        Raises TypeError and ValueError as the constructor does.
         """
-        self.clear(owner)
-        self.rules.clear()
-        self.call(self._release)
-        given = {**self._initial, **options}
-        if given != self._given:
-            self._use(given)
-            self.call(partial(self.end_sessions, _OPTIONS_CHANGED))
-
-    def _release(self) -> None:
-        """End the sessions that wait for a rule."""
-        self._set_marks()
-        for channel in list(self._channels):
-            if isinstance(channel, RecordingChannel) and channel.waits_for_rule:
-                channel.end(_TEST_ENDED)
-
-    def _guard_users(self, users: Callable[[str], str | None]) -> Callable[[str], str | None]:
-        """Have an exception in a function of the test author's reach the test; the client is told to try again."""
-
-        def password_of(user: str) -> str | None:
-            try:
-                return users(user)
-            except Refusal:
-                raise
-            except Exception as error:
-                self.errors.append(error)
-                raise Refusal(_NO_PASSWORDS) from error
-
-        return password_of
+        self.end_rules()
+        try:
+            self._use({**self._initial, **read_options(options)}, partial(self.end_sessions, _OPTIONS_CHANGED))
+        finally:
+            self.clear(owner)  # last: what is said to sessions that end is none of this owner's
 
     @property
     def has_hook(self) -> bool:
@@ -240,11 +208,11 @@ class RecordingServer(Access, Assertions, Deliveries, SMTPServer):
     def process_message(self, *args: Any, **kwargs: Any) -> str | Reply | None:
         """Accept every message; see `SMTPServer.process_message`."""
 
-    def clear(self, owner: str = "") -> None:
+    def clear(self, owner: str | None = None) -> None:
         """Forget all messages, and those whose transaction has begun: they will not show up any more.
 
-        What comes next is for this owner, such as a test. Messages that another one's clients send late are
-        in `late`.
+        What comes next is for this owner, such as a test; for the present one if it is None. Messages that
+        another one's clients send late are in `late`.
         """
         with self._clearing:
             self.messages.clear(owner)
@@ -284,23 +252,25 @@ class RecordingServer(Access, Assertions, Deliveries, SMTPServer):
         late, self.late = self.late, []
         return late
 
+    def stopped(self) -> None:
+        """Tell those who wait for messages that none can come."""
+        self.messages.wake()
+
     def _circumstances(self) -> list[str]:
         """Say what happened beside the messages, for a test that misses one."""
         dialogues = self.dialogues
-        incidents = Incidents.of(dialogues)
+        stopped = "" if self.loop else " The server is not running."
         return [
-            *([] if dialogues else [f"No client has connected to {self.url}."]),
-            *incidents.lines,
-            *list_section("Rules", [rule.summary for rule in self.rules]),
-            *list_section("Transactions begun and not completed", self.aborted),
-            *list_section("TLS connections that failed", self.tls_failures),
-            *list_section("Exceptions in the server", [repr(error) for error in self.errors]),
+            *Section("Exceptions in the server", map(repr, self.errors)).lines,
+            *([] if dialogues else [f"No client has connected to {self.public_url}.{stopped}"]),
+            *Incidents(dialogues).lines,
+            *Section("Rules", [rule.summary for rule in self.rules]).lines,
         ]
 
-    def explain_idle(self) -> str:
-        """Say which clients are connected."""
-        clients = [format_peer(channel.peer) for channel in list(self._channels)]
-        return "\n".join(["expected no client to be connected", *list_section("Clients connected", clients)])
+    def explain_idle(self, ending: str) -> str:
+        """Say which clients are connected, and how the wait for them to go has ended."""
+        clients = Section("Clients connected", list(self._channels))
+        return "\n".join([f"expected no client to be connected{ending}", *clients.lines])
 
     @property
     def is_used(self) -> bool:

@@ -40,33 +40,56 @@ class Signal(Protocol):
         """Wait until it is set, at most so many seconds, and take it back."""
 
 
-def wait_until(look: Callable[[], T | None], signal: threading.Event, seconds: float) -> T | None:
-    """Look each time that the signal is set, until there is a result; None if there is none in time."""
+def wait_until(
+    look: Callable[[], T | None], is_over: Callable[[], bool], signal: threading.Event, seconds: float
+) -> T | None:
+    """Look each time that the signal is set, until there is a result; None if there is none in time, or it is over."""
     deadline = Deadline(seconds)
-    while (result := look()) is None and deadline.remaining:
+    while True:
+        is_last = is_over() or not deadline.remaining  # first: what came just before the end counts
+        if (result := look()) is not None or is_last:
+            return result
         signal.wait(deadline.remaining)
         signal.clear()
-    return result
 
 
-async def wait_until_async(look: Callable[[], T | None], signal: Signal, seconds: float) -> T | None:
+async def wait_until_async(
+    look: Callable[[], T | None], is_over: Callable[[], bool], signal: Signal, seconds: float
+) -> T | None:
     """Look as `wait_until` does, without blocking the event loop."""
     deadline = Deadline(seconds)
-    while (result := look()) is None and deadline.remaining:
+    while True:
+        is_last = is_over() or not deadline.remaining
+        if (result := look()) is not None or is_last:
+            return result
         await signal.wait(deadline.remaining)
-    return result
 
 
 def async_signal() -> Signal:
     """Return a signal for the asynchronous library in whose task this is called."""
+    if _is_trio_task():
+        return _TrioSignal()
     import asyncio  # takes longer to import than all of this package
 
+    return _AsyncioSignal(asyncio.get_running_loop(), asyncio.Event())
+
+
+def blocks_event_loop() -> bool:
+    """Whether this thread has an event loop, which does nothing while the thread waits."""
+    asyncio = sys.modules.get("asyncio")
     try:
-        return _AsyncioSignal(asyncio.get_running_loop(), asyncio.Event())
+        return _is_trio_task() or (asyncio is not None and asyncio.get_running_loop() is not None)
     except RuntimeError:
-        if "trio" in sys.modules:
-            return _TrioSignal()
-        raise
+        return False
+
+
+def _is_trio_task() -> bool:
+    # First, as trio may run in a loop of asyncio's; and not by sniffio, which tells what somebody has set once.
+    trio = sys.modules.get("trio")
+    try:
+        return trio is not None and trio.lowlevel.current_task() is not None
+    except RuntimeError:
+        return False
 
 
 class _AsyncioSignal:

@@ -51,11 +51,15 @@ class Window:
             msg = "seed is for a probability below 1: without one nothing is left to chance"
             raise ValueError(msg)
 
-    def admits(self) -> bool:
-        """Count one more event that matches; return whether the rule applies to it."""
+    def admits(self, *, taken: bool = False) -> bool:
+        """Count one more event that matches; return whether the rule applies to it.
+
+        Not where another rule does already, but it counts all the same: the second event is the second one for
+        all rules.
+        """
         self._matches += 1
         counted = self._matches - self.after
-        if counted <= 0 or counted % self.every or self.remaining == 0:
+        if taken or counted <= 0 or counted % self.every or self.remaining == 0:
             return False
         if self.probability < 1 and self._chances.random() >= self.probability:
             return False

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import gc
 import hashlib
+import math
 import os
 import queue
 import selectors
@@ -746,6 +747,14 @@ def test_the_end_of_large_chunks_can_be_waited_for() -> None:
 # Timers.
 
 
+@pytest.mark.parametrize("seconds", [1e7, 1e300, math.inf])
+def test_a_timer_may_be_far_away(service: Service, seconds: float) -> None:
+    """A timer later than any selector can wait for keeps nobody from being served."""
+    service.ask(lambda: service.loop.call_later(seconds, raising(AssertionError("far too early"))))
+    client, _ = service.connect()
+    assert echo(client) == b"hello"
+
+
 def test_timers_run_in_the_order_of_their_times(by_hand: Service) -> None:
     """Timers are called when they are due, those for the same time in the order in which they were set."""
     called: list[str] = []
@@ -1109,6 +1118,7 @@ OUT_OF_DESCRIPTORS = """
     for _ in range(8):
         loop.run_once()
     pauses = (time.monotonic() - start) / ACCEPT_RETRY
+    loop.accept_waiting()  # while accepting pauses, too
     print(len(accepted), answered(clients), pauses >= 2)
 
     resource.setrlimit(resource.RLIMIT_NOFILE, limits)

@@ -293,6 +293,28 @@ def test_a_timeout_of_0_is_none(start_clocked: Callable[..., ClockedServer]) -> 
         assert client.ask("NOOP").startswith("250")
 
 
+def test_a_session_keeps_the_timeout_that_it_began_with(start_clocked: Callable[..., ClockedServer]) -> None:
+    """When `timeout` changes, sessions that are open go on with theirs, longer or shorter, and none at all."""
+    server = start_clocked(timeout=0)
+    with Client(server.address).greeted() as patient, contextlib.ExitStack() as stack:
+        with server.options(timeout=10):
+            hasty = stack.enter_context(Client(server.address).greeted())
+        with server.options(timeout=300):
+            usual = stack.enter_context(Client(server.address).greeted())
+            advance(server, 9)
+            assert not hasty.has_something_to_read
+            advance(server, 2)
+            assert hasty.read_reply() == "421 4.4.2 Error: timeout"
+            assert hasty.read_reply() == ""
+            advance(server, 200)
+            assert not usual.has_something_to_read
+        late = stack.enter_context(Client(server.address).greeted())
+        advance(server, 100)
+        assert usual.read_reply() == "421 4.4.2 Error: timeout"
+        advance(server, 1e9)
+        assert patient.ask("NOOP") == late.ask("NOOP") == "250 2.0.0 OK"
+
+
 @pytest.mark.parametrize("tls", [{}, STARTTLS], ids=["plain", "TLS"])
 def test_stopping_says_421(start: Callable[..., RecordingServer], tls: dict[str, Any]) -> None:
     """Whoever is connected when the server stops gets 421 4.3.2 and is closed; half a message is not stored (row 178)."""

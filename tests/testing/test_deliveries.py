@@ -64,10 +64,21 @@ def test_a_duplicate(server: RecordingServer) -> None:
     send(server, "<1@x>", "ada@EXAMPLE.org", BOB)
     said = failure(server, expected=["<1@x>"])
     assert said.startswith("expected each message exactly once, told apart by Message-ID, found 3\n")
-    copy = r"\[{}\] \d\d:\d\d:\d\d\.\d{{6}} from 127\.0\.0\.1:\d+, a session that ended so: {}"
+    copy = r"\[{}\] \d\d:\d\d:\d\d\.\d{{6}} from 127\.0\.0\.1:\d+, in a session that ended with {}"
     first, second = copy.format(0, r"\(the server has reset the connection\)"), copy.format(2, r"S: 250 .*OK")
-    pattern = rf"\nDelivered again: 1\n  '<1@x>' to <ada@example\.org>, 2 times:\n    {first}\n    {second}"
+    pattern = rf"\nDelivered again, '<1@x>' to <ada@example\.org>: 2\n  {first}\n  {second}"
     assert re.search(f"{pattern}$", said)
+
+
+def test_many_duplicates(server: RecordingServer) -> None:
+    """However much came twice, a failure has an end."""
+    for _ in range(2):
+        with smtplib.SMTP(*server.address) as client:
+            for number in range(23):
+                client.sendmail("noreply@example.org", ADA, f"Message-ID: <{number}@x>\r\n\r\nHello\r\n")
+    said = failure(server)
+    assert said.count("Delivered again, ") == 20
+    assert said.endswith("\n… and 3 more that came again")
 
 
 def test_what_never_came(server: RecordingServer) -> None:
@@ -105,7 +116,7 @@ def test_a_function_tells_messages_apart(server: RecordingServer) -> None:
 
     said = failure(server, by=order_number)
     assert said.startswith("expected each message exactly once, told apart by order_number, found 3\n")
-    assert "\n  'one' to <ada@example.org>, 2 times:\n    [0] " in said
+    assert "\nDelivered again, 'one' to <ada@example.org>: 2\n  [0] " in said
     assert "\nFor which the function returns None: 1\n  [1] from" in said
     server.assert_delivered_exactly_once(by=lambda message: message.headers["Message-ID"])
 
@@ -118,8 +129,7 @@ def test_criteria(server: RecordingServer) -> None:
     server.assert_delivered_exactly_once(subject="one")
     said = failure(server, subject="two")
     assert said.startswith("expected each message exactly once, told apart by Message-ID with subject='two', found 2\n")
-    assert "\n    [1] " in said
-    assert "\n    [2] " in said
+    assert re.search(r"again, .*: 2\n  \[1\] .*\n  \[2\] ", said)
     with pytest.raises(TypeError, match="subjet is no criterion for messages"):
         server.assert_delivered_exactly_once(subjet="two")
 

@@ -558,7 +558,7 @@ Messages received: 2
         """\
 expected no message with rcpttos='bob@example.org', found 1
 Messages received: 2
-  [0] from <ada@example.org> to <bob@example.org>: 'Hello'
+  [0] from <ada@example.org> to <bob@example.org>: 'Hello'  (matches)
   [1] from <ada@example.org> to <eve@example.org>: 'Hello'
         rcpttos: expected 'bob@example.org', got ['eve@example.org']""",
     ),
@@ -584,9 +584,8 @@ def test_failures_name_aborted_transactions(server: RecordingServer) -> None:
         hang_up(client, server)
     with pytest.raises(AssertionError) as caught:
         server.assert_received()
-    assert str(caught.value).endswith(
-        "Transactions begun and not completed: 1\n  from <ada@example.org> to <bob@example.org>"
-    )
+    assert "\n  from <ada@example.org> to <bob@example.org>, ended after C: DATA, S: 354 " in str(caught.value)
+    assert [str(aborted) for aborted in server.aborted] == ["from <ada@example.org> to <bob@example.org>"]
 
 
 # What hooks get, and what is kept.

@@ -1,35 +1,17 @@
-"""The plugin: its fixtures, a clean mailbox for each test, and what it costs those who do not use it."""
+"""The plugin: its fixtures, and what it costs those who do not use it."""
 
 from __future__ import annotations
 
 import json
 import threading
 from importlib.metadata import entry_points
-from textwrap import dedent
 from typing import TYPE_CHECKING
 
 import pytest
-
-# Imported here and not only by the runs in this process, which take back what they have imported.
-import pytest_smtpd.testing.recording  # noqa: F401
+from inner import run
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-#: Stands at the start of each test file that is run.
-HELPERS = """\
-import smtplib, socket, threading
-import pytest
-
-MAIL, RCPT, DATA = b"MAIL FROM:<ada@example.org>", b"RCPT TO:<bob@example.org>", b"DATA"
-
-def send(server, subject="Hello"):
-    with smtplib.SMTP(*server.address) as client:
-        client.sendmail("ada@example.org", ["bob@example.org"], f"Subject: {subject}\\r\\n\\r\\n".encode())
-
-def subjects(server):
-    return [message.subject for message in server.messages]
-"""
 
 #: Two tests that each send one message and find no other.
 TWO_TESTS = """
@@ -38,12 +20,6 @@ def test_mail(smtpd_server, subject):
     send(smtpd_server, subject)
     assert smtpd_server.assert_received().subject == subject
 """
-
-
-def run(pytester: pytest.Pytester, tests: str, *arguments: str, subprocess: bool = False) -> pytest.RunResult:
-    """Run tests in a directory of their own."""
-    pytester.makepyfile(HELPERS + dedent(tests))
-    return (pytester.runpytest_subprocess if subprocess else pytester.runpytest_inprocess)(*arguments)
 
 
 # The fixtures.
@@ -128,124 +104,6 @@ def test_smtpd_server_options_can_be_overridden(pytester: pytest.Pytester) -> No
     run(pytester, tests).assert_outcomes(passed=1)
 
 
-@pytest.mark.parametrize(
-    ("options", "error"),
-    [
-        ({"hide": "NONSENSE"}, "hide: no extension is called NONSENSE*"),
-        ({"hostnam": "x"}, "there is no option 'hostnam': did you mean hostname?"),
-    ],
-    ids=["value", "name"],
-)
-def test_wrong_options_are_errors(pytester: pytest.Pytester, options: dict[str, str], error: str) -> None:
-    """Options that are wrong are an error of the test that first asks for the server, and say what is wrong."""
-    tests = f"""
-        @pytest.fixture(scope="session")
-        def smtpd_server_options():
-            return {options}
-
-        def test_options(smtpd_server):
-            pass
-    """
-    result = run(pytester, tests)
-    result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines([f"the fixture smtpd_server_options: {error}"])
-
-
-# Each test finds the server as new.
-
-
-def test_each_test_starts_with_an_empty_mailbox(pytester: pytest.Pytester) -> None:
-    """What an earlier test received is gone when a later one begins, and when its fixtures are set up."""
-    tests = """
-        @pytest.fixture
-        def mailbox_at_setup(smtpd_server):
-            return subjects(smtpd_server)
-
-        @pytest.fixture
-        def parting_mail(smtpd_server):
-            yield
-            send(smtpd_server, "sent in the teardown")
-
-        @pytest.mark.parametrize("number", range(3))
-        def test_mail(smtpd_server, mailbox_at_setup, parting_mail, number):
-            assert mailbox_at_setup == subjects(smtpd_server) == []
-            send(smtpd_server)
-
-        def test_without_the_fixture():
-            pass
-
-        class TestUnittestStyle:
-            def setup_method(self):
-                self.sent = None
-
-            def test_mail(self, smtpd_server):
-                assert subjects(smtpd_server) == []
-    """
-    run(pytester, tests).assert_outcomes(passed=5)
-
-
-def test_mail_sent_while_fixtures_are_set_up_is_kept(pytester: pytest.Pytester) -> None:
-    """What fixtures of a test send, of whatever scope and in whatever order, is in its mailbox."""
-    tests = """
-        @pytest.fixture(scope="session", autouse=True)
-        def session_mail(smtpd_server):
-            send(smtpd_server, "session")
-
-        @pytest.fixture(scope="module", autouse=True)
-        def module_mail(smtpd_server):
-            send(smtpd_server, "module")
-
-        @pytest.fixture(autouse=True)
-        def function_mail(smtpd_server):
-            send(smtpd_server, "function")
-
-        def test_first(smtpd_server):
-            assert subjects(smtpd_server) == ["session", "module", "function"]
-
-        def test_second(smtpd_server):
-            assert subjects(smtpd_server) == ["function"]
-    """
-    run(pytester, tests).assert_outcomes(passed=2)
-
-
-def test_a_pooled_connection_brings_no_mail_from_an_earlier_test(pytester: pytest.Pytester) -> None:
-    """On a connection that stays open across tests, a message whose MAIL came in an earlier test never shows up."""
-    tests = """
-        @pytest.fixture(scope="session")
-        def ask(smtpd_server):
-            with socket.create_connection(smtpd_server.address, timeout=10) as pooled, pooled.makefile("rb") as replies:
-                def ask(line, code):
-                    if line:
-                        pooled.sendall(line + b"\\r\\n")
-                    while (reply := replies.readline())[3:4] == b"-":
-                        pass
-                    assert reply[:3] == code, reply
-                ask(b"", b"220")
-                ask(b"EHLO client.example", b"250")
-                yield ask
-
-        def test_begins(ask, smtpd_server):
-            ask(MAIL, b"250")
-            ask(RCPT, b"250")
-
-        def test_goes_on(ask, smtpd_server):
-            ask(DATA, b"354")
-
-        def test_ends(ask, smtpd_server):
-            ask(b"Subject: late\\r\\n.", b"250")
-            assert not smtpd_server.messages
-            for line, code in ((MAIL, b"250"), (RCPT, b"250"), (DATA, b"354"), (b"Subject: new\\r\\n.", b"250")):
-                ask(line, code)
-            assert smtpd_server.assert_received().subject == "new"
-
-        def test_next(ask, smtpd_server):
-            assert not smtpd_server.messages
-    """
-    result = run(pytester, tests, "-W", "always")
-    result.assert_outcomes(passed=4, warnings=1)
-    result.stdout.fnmatch_lines(["*LateMailWarning: late mail came in *::test_ends*'late'*begun in *::test_begins"])
-
-
 # make_smtpd_server.
 
 
@@ -300,35 +158,6 @@ def test_make_smtpd_server_needs_no_smtpd_server(pytester: pytest.Pytester) -> N
 # What users see.
 
 
-def test_a_failure_shows_the_users_line_and_what_came(pytester: pytest.Pytester) -> None:
-    """A failed assertion points at the line of the test, not into the plugin, and shows the explanation."""
-    tests = """
-        def test_mail(smtpd_server):
-            send(smtpd_server, "Hello")
-            smtpd_server.assert_received(subject="Goodbye")
-
-        def test_none(smtpd_server):
-            smtpd_server.assert_not_received()
-            smtpd_server.messages.one()
-    """
-    result = run(pytester, tests)
-    result.assert_outcomes(failed=2)
-    result.stdout.fnmatch_lines(
-        [
-            '>*smtpd_server.assert_received(subject="Goodbye")',
-            "E *AssertionError: expected exactly one message with subject='Goodbye', found none",
-            "E *Messages received: 1",
-            "E *[[]0[]] from <ada@example.org> to <bob@example.org>: 'Hello'",
-            "E *subject: expected 'Goodbye', got 'Hello'",
-            ">*smtpd_server.messages.one()",
-            "E *AssertionError: expected exactly one message, found none",
-            "E *The server has received no message.",
-        ]
-    )
-    result.stdout.no_fnmatch_line("*recording.py*")
-    result.stdout.no_fnmatch_line("*outbox.py*")
-
-
 def test_fixtures_are_described(pytester: pytest.Pytester) -> None:
     """`pytest --fixtures` shows each fixture with its scope and what it is good for."""
     result = pytester.runpytest_inprocess("--fixtures")
@@ -378,7 +207,8 @@ def test_who_does_not_use_it_pays_nothing(pytester: pytest.Pytester, modules_fil
     blocked = [argument for name in sorted(others) for argument in ("-p", f"no:{name}")]
     imported = []
     for arguments in (["-p", "no:pytest_smtpd"], []):
-        result = run(pytester, "def test_nothing():\n    pass\n", *blocked, *arguments, subprocess=True)
+        pytester.makepyfile("def test_nothing():\n    pass\n")
+        result = pytester.runpytest_subprocess(*blocked, *arguments)
         result.assert_outcomes(passed=1)
         imported.append(set(json.loads(modules_file.read_text("utf-8"))))
     assert imported[1] - imported[0] == {"pytest_smtpd", "pytest_smtpd.plugin"}
