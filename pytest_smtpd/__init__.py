@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .protocol.state import RejectedRecipient
     from .testing.dialogue import Dialogue
     from .testing.factory import ServerFactory
+    from .testing.faults import Rule
     from .testing.headers import Headers
     from .testing.links import Link
     from .testing.message import Attachment, Message
@@ -42,6 +43,7 @@ __all__ = [
     "Refusal",
     "RejectedRecipient",
     "Reply",
+    "Rule",
     "ServerFactory",
     "TLSFailure",
     "TLSInfo",
@@ -65,6 +67,7 @@ _MODULES = {
     "Refusal": "protocol.events",
     "RejectedRecipient": "protocol.state",
     "Reply": "protocol.replies",
+    "Rule": "testing.faults",
     "ServerFactory": "testing.factory",
     "TLSFailure": "testing.recording",
     "TLSInfo": "network.tls",
