@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .testing.catalogue import Fault, smtp_faults
     from .testing.dialogue import Dialogue
     from .testing.factory import ServerFactory
+    from .testing.faults import Rule
     from .testing.headers import Headers
     from .testing.links import Link
     from .testing.message import Attachment, Message
@@ -44,6 +45,7 @@ __all__ = [
     "Refusal",
     "RejectedRecipient",
     "Reply",
+    "Rule",
     "ServerFactory",
     "TLSFailure",
     "TLSInfo",
@@ -69,6 +71,7 @@ _MODULES = {
     "Refusal": "protocol.events",
     "RejectedRecipient": "protocol.state",
     "Reply": "protocol.replies",
+    "Rule": "testing.faults",
     "ServerFactory": "testing.factory",
     "TLSFailure": "testing.recording",
     "TLSInfo": "network.tls",

@@ -89,7 +89,7 @@ _STAGE_NEEDS = {"STARTTLS": "starttls", "TLS": "tls", "AUTH": "auth"}
 
 #: How descriptions call the stages.
 _AT = {
-    "CONNECT": "Instead of greeting",
+    "CONNECT": "Before its greeting",
     "CONTENT": "At the end of the content",
     "TLS": "At the TLS handshake",
     **{verb: f"At {verb}" for verb in ("EHLO", "MAIL", "RCPT", "DATA", "QUIT", "STARTTLS", "AUTH")},
