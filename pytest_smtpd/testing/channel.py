@@ -244,7 +244,7 @@ class RecordingChannel(SMTPChannel):
         data = event.data if isinstance(event, Arrival) else b""
         return self._make_message(transaction, range(len(transaction.forward_paths)), data)
 
-    def process(self, content: Content) -> Reply:
+    def process(self, content: Content) -> Reply | None:
         """Ask `process_message` only where there is one: it costs a copy of the content."""
         return super().process(content) if self.smtp_server.has_hook else content.reply
 
