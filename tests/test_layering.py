@@ -18,6 +18,8 @@ BELOW = {
     "smtpd": {"protocol", "network"},
     "testing": {"protocol", "network", "smtpd"},
     "plugin": {"testing"},
+    "cli": {"network", "smtpd", "testing"},
+    "__main__": {"smtpd", "cli"},
 }
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

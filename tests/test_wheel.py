@@ -10,6 +10,7 @@ import subprocess
 import sys
 import sysconfig
 import venv
+from configparser import ConfigParser
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -141,6 +142,18 @@ def test_the_wheel_is_for_any_python_3_and_platform(wheel: Path) -> None:
 def test_metadata_say(metadata: Message, field: str, value: str) -> None:
     """The metadata say what package indexes and installers go by."""
     assert value in metadata.get_all(field, [])
+
+
+def test_the_wheel_brings_the_plugin_and_the_command(wheel: Path) -> None:
+    """Whoever installs the wheel gets the plugin, under its own name, and the command pytest-smtpd."""
+    with ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt"))
+        points = ConfigParser(delimiters="=")
+        points.read_string(archive.read(name).decode())
+    assert {group: dict(points[group]) for group in points.sections()} == {
+        "console_scripts": {"pytest-smtpd": "pytest_smtpd.__main__:main"},
+        "pytest11": {"pytest_smtpd": "pytest_smtpd.plugin"},
+    }
 
 
 def test_pytest_is_the_only_dependency(metadata: Message) -> None:

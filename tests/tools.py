@@ -13,7 +13,7 @@ import pytest
 REQUIRE_TOOLS = "PYTEST_SMTPD_REQUIRE_TOOLS"
 
 #: The variables that tell where a program is that is not, or not by itself, on the PATH.
-_VARIABLES = {"exim4": "PYTEST_SMTPD_EXIM"}
+_VARIABLES = {"exim4": "PYTEST_SMTPD_EXIM", "mailman": "PYTEST_SMTPD_MAILMAN"}
 
 #: Where mail programs are, and the PATH of many users does not lead.
 _SYSTEM = "/usr/sbin:/usr/lib/postfix/sbin"

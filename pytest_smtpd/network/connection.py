@@ -57,6 +57,9 @@ class Watcher(Interface):
     def forget(self, connection: Connection) -> None:
         """Close a connection and tell its protocol."""
 
+    def call(self, call: Callable[[], None]) -> None:
+        """Have this called in the loop's thread; from any thread."""
+
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
         """Have this called after so many seconds."""
 
@@ -75,7 +78,7 @@ class Timer:
 
 
 class Connection:
-    """A client's connection, for the loop's thread alone; other threads go through `Loop.call`."""
+    """A client's connection, for the loop's thread alone; other threads go through `call`."""
 
     __slots__ = (
         "_closing",
@@ -147,6 +150,12 @@ class Connection:
         else:
             self.protocol.eof_received()
 
+    def receive_error(self, error: OSError) -> None:
+        """Close, as nothing more can be received; tell the protocol if that was the end of a handshake."""
+        if self.tls is not None and not self.tls.established:
+            self.protocol.tls_failed(error)
+        self.abort()
+
     def _fail(self, error: OSError) -> None:
         self.protocol.tls_failed(error)
         self.close()
@@ -185,6 +194,10 @@ class Connection:
             self._end()
         else:
             self._loop.watch(self)
+
+    def call(self, call: Callable[[], None]) -> None:
+        """Have this called in the loop's thread; from any thread."""
+        self._loop.call(call)
 
     def pause_reading(self) -> None:
         """Read nothing until `resume_reading`."""

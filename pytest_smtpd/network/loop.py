@@ -371,8 +371,8 @@ class Loop:
             data = connection.socket.recv(READ_SIZE)
         except BlockingIOError:
             return
-        except OSError:  # the client has reset it
-            connection.abort()
+        except OSError as error:  # the client has reset it
+            connection.receive_error(error)
             return
         if data:
             connection.receive(data)

@@ -19,6 +19,9 @@ SERVICE_NOT_AVAILABLE = 421
 #: The code of a SASL challenge, and the octets that it may have (RFC 4954 4).
 CHALLENGE, MAX_CHALLENGE = 334, 12_288 - 6
 
+#: From this code on negative replies are permanent, 5yz.
+PERMANENT = 500
+
 #: What is left of a line beside "250-", "5.123.123 " and CRLF.
 _MAX_TEXT = MAX_REPLY_LINE - 4 - 10 - 2
 
@@ -94,6 +97,11 @@ class Reply:
     def to_bytes(self, *, enhanced: bool = False) -> bytes:
         """Return the octets on the wire; with `enhanced`, each line of a 2yz, 4yz or 5yz has a status code."""
         return self._with_enhanced if enhanced else self._plain
+
+    @property
+    def is_permanent(self) -> bool:
+        """Whether it is a permanent negative reply, 5yz."""
+        return self.code >= PERMANENT
 
     def __str__(self) -> str:
         return " ".join(filter(None, (str(self.code), self.enhanced, self.text)))

@@ -66,6 +66,7 @@ class Session:
         "_position",
         "_receiving",
         "_strict",
+        "line",
         "marks",
         "state",
     )
@@ -74,6 +75,8 @@ class Session:
         self.state = State(settings)
         #: After how many octets of content `mail.Arrival` is asked, in ascending order.
         self.marks: Sequence[int] = ()
+        #: The line that was read last, as it came, without its end; b"" for one that is too long.
+        self.line = b""
         self._input = b""
         self._position = 0
         self._output: list[bytes] = []
@@ -162,8 +165,9 @@ class Session:
         return self._pending
 
     def format(self, reply: Reply) -> str:
-        """Return a reply as this session sends it, without its last line end."""
-        return reply.to_bytes(enhanced=self._enhanced).decode().removesuffix("\r\n")
+        """Return a reply as this session sends it to what waits for its answer, without its last line end."""
+        enhanced = self._enhanced and (self._pending is None or self._pending.enhanced)
+        return reply.to_bytes(enhanced=enhanced).decode().removesuffix("\r\n")
 
     def end(self, reply: Reply) -> bytes:
         """End the session unasked, with a 421 (RFC 5321 3.8); return what is to be sent for it."""
@@ -174,6 +178,15 @@ class Session:
     def receiving(self) -> Receiver | None:
         """What takes the octets of content, if they come now."""
         return self._receiving[0] if self._receiving else None
+
+    def offer(self, settings: Settings) -> Reply:
+        """Go by other settings from here on, for who offers each client what another server does.
+
+        Return the answer to EHLO that tells so.
+        """
+        self.state.settings = settings
+        self._enhanced = "ENHANCEDSTATUSCODES" in settings.keywords
+        return settings.ehlo_replies[self.state.secure]
 
     # Large content goes past the input buffer: see MailData.
 
@@ -270,6 +283,8 @@ class Session:
             bare = not line.endswith(b"\r")
             line = line.removesuffix(b"\r")
         self.state.count_command()
+        # However it was cut into segments.
+        self.line = b"" if self._discarding or len(line) + 2 > self.state.settings.longest_line else line
         event = self._read_event(line)
         if bare:
             event.note(Lint.BARE_LF_COMMAND)

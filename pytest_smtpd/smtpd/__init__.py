@@ -15,16 +15,32 @@ called in the thread that serves, one at a time.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from pytest_smtpd.network.loop import Loop
+from pytest_smtpd.protocol.state import DATA_SIZE_DEFAULT as DATA_SIZE_DEFAULT
 
 from .channel import SMTPChannel
+from .debug import Devnull as Devnull
 from .debugging import DebuggingServer
 from .server import SMTPServer, socket_map
+from .service import raise_together
 
-__all__ = ["DebuggingServer", "SMTPChannel", "SMTPServer", "loop"]
+if TYPE_CHECKING:
+    from .mailman import MailmanProxy
+    from .proxy import PureProxy
+
+__all__ = ["DebuggingServer", "MailmanProxy", "PureProxy", "SMTPChannel", "SMTPServer", "close_all", "loop"]
+
+_PROXIES = {"MailmanProxy": "mailman", "PureProxy": "proxy"}
+
+# What code that used smtpd finds here beside __all__.
+__version__ = "ESMTP pytest-smtpd-server"
+COMMASPACE, EMPTYSTRING, NEWLINE = ", ", "", "\n"
+#: Where the dialogues of all sessions are written to while it is another stream, such as sys.stderr.
+DEBUGSTREAM: Any = Devnull()
 
 
 def loop(
@@ -45,9 +61,33 @@ def loop(
                 return
             _run_common_loop(list(servers.values()), timeout)
     except KeyboardInterrupt:
-        with contextlib.ExitStack() as stack:
-            for server in list(servers.values()):
-                stack.callback(server.stop)
+        close_all(servers)
+
+
+def close_all(map: dict[int, SMTPServer] | None = None, ignore_all: bool = False) -> None:
+    """Close all servers that `loop` serves, as asyncore.close_all did; with `ignore_all`, whatever they raise.
+
+    `map` is as for `loop`. What hooks have raised is raised here: the exception, or a group of several.
+    """
+    servers = socket_map if map is None else map
+    errors: list[BaseException] = []
+    for server in list(servers.values()):
+        server.close()
+        errors += server.take_errors()
+    if not ignore_all:
+        raise_together(errors, "the servers")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PROXIES:
+        # Only who uses a proxy needs smtplib, which imports more than all of this package.
+        value = globals()[name] = getattr(import_module(f".{_PROXIES[name]}", __name__), name)
+        return value
+    if name in {"asyncore", "asynchat"}:
+        msg = f"there is no {name} here: smtpd.loop() replaces asyncore.loop(), smtpd.close_all() asyncore.close_all()"
+        raise AttributeError(msg)
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)
 
 
 def _run_common_loop(servers: list[SMTPServer], timeout: float) -> None:

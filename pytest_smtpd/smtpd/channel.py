@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from pytest_smtpd.protocol.events import Command, Connect
+from pytest_smtpd.protocol.events import Command, Connect, Refusal
 from pytest_smtpd.protocol.mail import Content
 from pytest_smtpd.protocol.proxy_protocol import ProxyProtocol, ProxyProtocolError
 from pytest_smtpd.protocol.replies import Reply
 from pytest_smtpd.protocol.session import NEED_DATA, Session
 from pytest_smtpd.protocol.state import DATA_SIZE_DEFAULT
+
+from .answers import UsualAnswers
+from .attributes import ClassicAttributes
+from .debug import is_tracing, trace
+from .overrides import NEVER_CALLED_OF_CHANNELS, ChannelType, refuse_overrides
 
 if TYPE_CHECKING:
     import ssl
@@ -20,10 +25,10 @@ if TYPE_CHECKING:
     from pytest_smtpd.protocol.events import Event
     from pytest_smtpd.protocol.state import Settings
 
+    from .workers import Workers
+
 #: How long a TLS handshake may take, in seconds.
 HANDSHAKE_SECONDS = 30.0
-
-Answer = TypeVar("Answer", bound="Reply | None")
 
 _TOO_MANY_CONNECTIONS = Reply(421, "Error: too many connections", "4.7.0")
 _LOCAL_ERROR = Reply(451, "Error: requested action aborted: local error in processing", "4.3.0")
@@ -44,12 +49,19 @@ class Server(Protocol):
     timeout: float
     #: Tells the seconds by which the server goes.
     clock: Callable[[], float]
+    #: Whether `receive` may block.
+    blocking: bool
+    #: Where calls are made that may block.
+    workers: Workers
 
     @property
     def is_full(self) -> bool:
         """Whether there are more clients than there may be."""
 
-    def receive(self, peer: Address, content: Content) -> Reply:
+    def settings_for(self, data_size_limit: int, enable_SMTPUTF8: bool, decode_data: bool) -> Settings:
+        """Return the settings of a session whose channel was made with these arguments."""
+
+    def receive(self, peer: Address, content: Content, *, decode_data: bool | None = None) -> Reply:
         """Return the answer to a message."""
 
     def note_tls_failure(self, peer: Address, error: OSError) -> None:
@@ -59,7 +71,7 @@ class Server(Protocol):
         """Take notice that the channel's connection is closed."""
 
 
-class SMTPChannel:
+class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
     """One client's session: answers each event, by default as a well-behaved server does.
 
     To answer a command otherwise, override `smtp_VERB(arg)` and call `push(reply)` in it; a new verb comes
@@ -67,8 +79,10 @@ class SMTPChannel:
     effect of the command: a MAIL that is answered with 550 opens no transaction.
     """
 
-    #: The methods of subclasses that answer verbs, by verb.
-    _answering: ClassVar[dict[str, Callable[[Any, str | None], None]]] = {}
+    # See ChannelType.
+    _answering: ClassVar[dict[str, Callable[[Any, str | None], None]]]
+    _sees_replies: ClassVar[bool]
+    _sees_lines: ClassVar[bool]
 
     def __init__(
         self,
@@ -78,20 +92,22 @@ class SMTPChannel:
         data_size_limit: int = DATA_SIZE_DEFAULT,
         map: dict[int, Any] | None = None,  # noqa: ARG002
         enable_SMTPUTF8: bool = False,
-        decode_data: bool = False,  # noqa: ARG002
+        decode_data: bool = False,
     ) -> None:
         self.smtp_server = server
         self.conn = conn
         conn.protocol = self
         self.addr = self.peer = addr
-        self.data_size_limit = data_size_limit
         self.enable_SMTPUTF8 = enable_SMTPUTF8
-        self.session = Session(server.settings)
+        self._decode_data = decode_data
+        self.session = Session(server.settings_for(data_size_limit, enable_SMTPUTF8, decode_data))
+        super().__init__()
+        # Whether the line that is answered may be a password, which a subclass reads itself.
+        self._secret = False
         # What it has begun with it goes on with, whatever the server's options become.
         self._ssl_context = server.ssl_context
         self._implicit_tls = server.implicit_tls
         self.timeout = server.timeout
-        self._pushed: list[str] | None = None
         self._greeted = False
         self._proxy: ProxyProtocol | None = None
         #: When the client said something last, by the server's clock.
@@ -99,43 +115,10 @@ class SMTPChannel:
         self._ended = False
 
     def __init_subclass__(cls) -> None:
-        """Look up once which commands the class answers, so that no text from the network is looked up."""
+        """Look up what the class overrides, and refuse what would never be called."""
         super().__init_subclass__()
-        methods = {name.removeprefix("smtp_"): getattr(cls, name) for name in dir(cls) if name.startswith("smtp_")}
-        cls._answering = {
-            verb: method
-            for verb, method in methods.items()
-            if verb.isupper() and callable(method) and method is not getattr(SMTPChannel, f"smtp_{verb}", None)
-        }
-
-    # What smtpd's users know a session by.
-
-    @property
-    def fqdn(self) -> str:
-        """The server's name in its replies."""
-        return self.session.state.settings.hostname
-
-    @property
-    def seen_greeting(self) -> str:
-        """What the client called itself in HELO or EHLO; "" before."""
-        return self.session.state.helo or ""
-
-    @property
-    def extended_smtp(self) -> bool:
-        """Whether the client said EHLO."""
-        return self.session.state.esmtp
-
-    @property
-    def mailfrom(self) -> str | None:
-        """The reverse-path of the open transaction, "" for the null one; None when none is open."""
-        transaction = self.session.state.transaction
-        return transaction.reverse_path.mailbox if transaction else None
-
-    @property
-    def rcpttos(self) -> list[str]:
-        """The forward-paths of the open transaction."""
-        transaction = self.session.state.transaction
-        return [path.mailbox for path in transaction.forward_paths] if transaction else []
+        refuse_overrides(cls, NEVER_CALLED_OF_CHANNELS)
+        cls.look_up()
 
     # How a session is driven.
 
@@ -248,6 +231,8 @@ class SMTPChannel:
         """Record, then send the answer that was decided: who has read it may look for the message."""
         if isinstance(event, Content) and event.decide(reply):
             self.deliver(event)
+        if is_tracing():
+            trace(self.session, self.peer, event, reply, secret=self._secret)
         self.session.send(reply)
 
     def answer(self, event: Event) -> Reply | None:
@@ -255,39 +240,103 @@ class SMTPChannel:
 
         `event.reply` is what a well-behaved server answers.
         """
-        return self._guard(partial(self._choose, event))
+        try:
+            return self._choose(event)
+        except BaseException as error:  # noqa: BLE001 - also pytest.fail(): it reaches whoever stops the server
+            return self._answer_to(error)
+
+    def _guard(self, choose: Callable[[], Reply | None]) -> Reply | None:
+        """Call what may be a hook."""
+        try:
+            return choose()
+        except BaseException as error:  # noqa: BLE001
+            return self._answer_to(error)
+
+    def _answer_to(self, error: BaseException) -> Reply:
+        """Answer 451 where a hook fails, and keep its exception."""
+        if isinstance(error, Refusal):
+            return error.reply
+        if isinstance(error, KeyboardInterrupt) and not self.smtp_server.workers.runs_here:
+            raise error  # it ends who serves
+        self.smtp_server.errors.append(error)
+        return _LOCAL_ERROR
 
     def _choose(self, event: Event) -> Reply | None:
+        if self._sees_lines and not isinstance(event, Connect):
+            return self._call(self._answer_line, event)
+        if isinstance(event, Command) and (method := self._answering.get(event.verb)):
+            return self._call(method, self, event.argument or None)
+        reply = self._answer_as_usual(event)
+        return self._call(self._push_lines, reply) if self._sees_replies and reply else reply
+
+    def _answer_as_usual(self, event: Event) -> Reply | None:
         if isinstance(event, Content):
             return self.process(event)
         if isinstance(event, Connect) and self.smtp_server.is_full:
             return _TOO_MANY_CONNECTIONS
-        if isinstance(event, Command) and (method := self._answering.get(event.verb)):
-            return self._call(method, event.argument)
         return event.reply
 
-    def _guard(self, choose: Callable[[], Answer]) -> Answer | Reply:
-        """Answer 451 where a hook fails, and keep its exception."""
-        try:
-            return choose()
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001 - also pytest.fail(): it reaches whoever stops the server
-            self.smtp_server.errors.append(error)
-            return _LOCAL_ERROR
+    def answer_later(self, choose: Callable[[], Reply | None]) -> Reply | None:
+        """Have a function that may block answer the event that waits: a worker calls it. Return None, for `answer`."""
+        event = self.session.waiting
+
+        def work() -> None:
+            reply = self._guard(choose) or _LOCAL_ERROR
+            self.conn.call(lambda: self._take_answer(event, reply))
+
+        self.smtp_server.workers.submit(work)
+        return None
+
+    def _take_answer(self, event: Event | None, reply: Reply) -> None:
+        """Settle with the answer that has come at last; a client that has gone meanwhile asks no more."""
+        if event is None or event is not self.session.waiting:
+            return
+        self.idle_since = self.smtp_server.clock()
+        self.settle(event, reply)
+        if not self.conn.is_closed:
+            self.conn.resume_reading()
+            self._advance()
+
+    def _answer_line(self, event: Event) -> None:
+        """Show a line, or content, to a subclass that wants to see them all."""
+        self._secret = self._own_state is not None
+        octets = event.data if isinstance(event, Content) else self.session.line
+        self.received_lines = [octets.decode("utf-8", "backslashreplace") if self._decode_data else octets]
+        self.found_terminator()
+
+    def found_terminator(self) -> None:
+        """Answer the command line or content that came, which an override finds in `received_lines`.
+
+        An override may set `smtp_state` to a value of its own, and answer the lines that follow itself, as the
+        steps of AUTH want it.
+        """
+        event = self.session.waiting
+        if self._own_state is not None:
+            self.push("451 Internal confusion")
+        elif isinstance(event, Command) and (method := self._answering.get(event.verb)):
+            method(self, event.argument or None)
+        elif event is not None and (reply := self._answer_as_usual(event)):
+            self._push_lines(reply)
+
+    def _push_lines(self, reply: Reply) -> None:
+        for line in self.session.format(reply).splitlines():
+            self.push(line)
 
     def deliver(self, content: Content) -> None:
         """Store the message, whose 250 is about to be sent."""
 
-    def process(self, content: Content) -> Reply:
-        """Give the message to the server, unless it can't be accepted anyway."""
-        return self.smtp_server.receive(self.peer, content) if content.reply.is_positive else content.reply
+    def process(self, content: Content) -> Reply | None:
+        """Give the message to the server, unless it can't be accepted anyway; None: the answer comes later."""
+        if not content.reply.is_positive:
+            return content.reply
+        receive = partial(self.smtp_server.receive, self.peer, content, decode_data=self._decode_data)
+        return self.answer_later(receive) if self.smtp_server.blocking else receive()
 
-    def _call(self, method: Callable[[Any, str | None], None], argument: str) -> Reply | None:
-        """Have a subclass answer a command, and read the reply from what it pushes."""
+    def _call(self, method: Callable[..., None], *arguments: object) -> Reply | None:
+        """Have a subclass answer, and read the reply from what it pushes."""
         self._pushed = []
         try:
-            method(self, argument or None)
+            method(*arguments)
             return Reply.parse("\r\n".join(self._pushed)) if self._pushed else None
         finally:
             self._pushed = None
@@ -304,10 +353,7 @@ class SMTPChannel:
         if event is None:
             msg = f"there is no command to answer with {msg!r}"
             raise RuntimeError(msg)
-        self.idle_since = self.smtp_server.clock()
-        self.settle(event, Reply.parse(msg))
-        self.conn.resume_reading()
-        self._advance()
+        self._take_answer(event, Reply.parse(msg))
 
     def close_when_done(self) -> None:
         """Close the connection as soon as the replies so far are sent."""
@@ -326,55 +372,10 @@ class SMTPChannel:
         elif not self._greeted or self.session.state.starting_tls:
             self.conn.abort()  # before a greeting there is no session to end, and instead of a handshake no reply fits
         elif not self.session.state.closing:
+            if is_tracing():
+                trace(self.session, self.peer, None, reply)
             self.conn.write(self.session.end(reply))
             self.conn.close()
 
-    # The usual answers, for subclasses to override and to call.
 
-    def _answer_as(self, verb: str, arg: str | None) -> None:
-        """Push the answer that a well-behaved server gives to this command."""
-        self.push(self.session.format(self.session.ask(verb, arg or "").reply))
-
-    def smtp_EHLO(self, arg: str | None) -> None:
-        """Answer EHLO."""
-        self._answer_as("EHLO", arg)
-
-    def smtp_HELO(self, arg: str | None) -> None:
-        """Answer HELO."""
-        self._answer_as("HELO", arg)
-
-    def smtp_MAIL(self, arg: str | None) -> None:
-        """Answer MAIL; `arg` is "FROM:<address> parameters"."""
-        self._answer_as("MAIL", arg)
-
-    def smtp_RCPT(self, arg: str | None) -> None:
-        """Answer RCPT; `arg` is "TO:<address> parameters"."""
-        self._answer_as("RCPT", arg)
-
-    def smtp_DATA(self, arg: str | None) -> None:
-        """Answer DATA."""
-        self._answer_as("DATA", arg)
-
-    def smtp_RSET(self, arg: str | None) -> None:
-        """Answer RSET."""
-        self._answer_as("RSET", arg)
-
-    def smtp_NOOP(self, arg: str | None) -> None:
-        """Answer NOOP."""
-        self._answer_as("NOOP", arg)
-
-    def smtp_QUIT(self, arg: str | None) -> None:
-        """Answer QUIT."""
-        self._answer_as("QUIT", arg)
-
-    def smtp_HELP(self, arg: str | None) -> None:
-        """Answer HELP."""
-        self._answer_as("HELP", arg)
-
-    def smtp_VRFY(self, arg: str | None) -> None:
-        """Answer VRFY."""
-        self._answer_as("VRFY", arg)
-
-    def smtp_EXPN(self, arg: str | None) -> None:
-        """Answer EXPN."""
-        self._answer_as("EXPN", arg)
+SMTPChannel.remember_usual()

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_smtpd.protocol import extensions
 from pytest_smtpd.protocol.events import Refusal
-from pytest_smtpd.protocol.grammar import format_parameters
 from pytest_smtpd.protocol.replies import Reply
 from pytest_smtpd.protocol.state import DATA_SIZE_DEFAULT, Settings
 
+from .attributes import upper
 from .channel import SMTPChannel
+from .overrides import NEVER_CALLED_OF_SERVERS, refuse_overrides
 from .service import Service
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pytest_smtpd.network.connection import Address, Connection
-    from pytest_smtpd.protocol.grammar import Parameters
     from pytest_smtpd.protocol.mail import Content
 
 #: The servers that `smtpd.loop` serves, by file descriptor, as asyncore.socket_map was.
@@ -53,9 +53,6 @@ class SMTPServer(Service):
         enable_SMTPUTF8: bool = False,
         decode_data: bool = False,
     ) -> None:
-        if enable_SMTPUTF8 and decode_data:
-            msg = "decode_data and enable_SMTPUTF8 cannot be set to True at the same time"
-            raise ValueError(msg)
         self._localaddr = localaddr
         self._remoteaddr = remoteaddr
         self.data_size_limit = data_size_limit or 0
@@ -65,19 +62,19 @@ class SMTPServer(Service):
         self._keywords = _keywords_of(self.process_message)
         super().__init__(localaddr, socket_map if map is None else map)
 
+    def __init_subclass__(cls) -> None:
+        """Tell who overrides what asyncore called."""
+        super().__init_subclass__()
+        refuse_overrides(cls, NEVER_CALLED_OF_SERVERS)
+
     def _make_settings(self) -> Settings:
-        """Offer what smtpd offered."""
-        hidden = {"PIPELINING", "ENHANCEDSTATUSCODES", "CHUNKING", "DSN"}
-        hidden |= set() if self.data_size_limit else {"SIZE"}
-        hidden |= {"8BITMIME"} if self._decode_data else set()
-        hidden |= set() if self.enable_SMTPUTF8 else {"SMTPUTF8"}
-        # Like smtpd, take non-ASCII addresses whatever was announced: many clients send them raw.
-        return Settings(
-            data_size_limit=self.data_size_limit,
-            utf8_commands=True,
-            parameters_after_helo=False,
-            extensions=extensions.without(hidden),
-        )
+        return _classic_settings(self.data_size_limit, self.enable_SMTPUTF8, self._decode_data)
+
+    def settings_for(self, data_size_limit: int | None, enable_SMTPUTF8: bool, decode_data: bool) -> Settings:
+        """Return the settings of a session whose channel was made with these arguments, the server's or others."""
+        own = (self.data_size_limit, self.enable_SMTPUTF8, self._decode_data)
+        given = (data_size_limit or 0, enable_SMTPUTF8, decode_data)
+        return self.settings if given == own else _classic_settings(*given)
 
     # Hooks.
 
@@ -104,24 +101,25 @@ class SMTPServer(Service):
             self, conn, addr, self.data_size_limit, self._map, self.enable_SMTPUTF8, self._decode_data
         )
 
-    def receive(self, peer: Address, content: Content) -> Reply:
-        """Translate a message for `process_message`, and its result into a reply."""
+    def receive(self, peer: Address, content: Content, *, decode_data: bool | None = None) -> Reply:
+        """Translate a message for `process_message`, and its result into a reply.
+
+        `decode_data` is the channel's; None: the server's.
+        """
+        decode_data = self._decode_data if decode_data is None else decode_data
         transaction = content.transaction
-        # Classic data has LF for line ends and none at the end.
-        octets = content.data
-        if not transaction.is_binary:
-            octets = octets.removesuffix(b"\r\n").replace(b"\r\n", b"\n")
+        octets = classic_data(content)
         data: bytes | str = octets
         keywords = {}
-        if self._decode_data:
+        if decode_data:
             try:
                 data = octets.decode()
             except UnicodeDecodeError:
                 return _UNDECODABLE
         else:
             keywords = {
-                "mail_options": _upper(transaction.parameters),
-                "rcpt_options": _upper(transaction.forward_parameters[content.about[-1]]),
+                "mail_options": upper(transaction.parameters),
+                "rcpt_options": upper(transaction.forward_parameters[content.about[-1]]),
             }
         if self._keywords is not None:
             keywords = {name: keywords[name] for name in self._keywords & keywords.keys()}
@@ -136,6 +134,31 @@ class SMTPServer(Service):
         """Take notice that TLS failed on a client's connection, which ends."""
 
 
+def _classic_settings(data_size_limit: int, enable_SMTPUTF8: bool, decode_data: bool) -> Settings:
+    """Offer what smtpd offered."""
+    if enable_SMTPUTF8 and decode_data:
+        msg = "decode_data and enable_SMTPUTF8 cannot be set to True at the same time"
+        raise ValueError(msg)
+    hidden = {"PIPELINING", "ENHANCEDSTATUSCODES", "CHUNKING", "DSN"}
+    hidden |= set() if data_size_limit else {"SIZE"}
+    hidden |= {"8BITMIME"} if decode_data else set()
+    hidden |= set() if enable_SMTPUTF8 else {"SMTPUTF8"}
+    # Like smtpd, take non-ASCII addresses whatever was announced: many clients send them raw.
+    return Settings(
+        data_size_limit=data_size_limit,
+        utf8_commands=True,
+        parameters_after_helo=False,
+        extensions=extensions.without(hidden),
+    )
+
+
+def classic_data(content: Content) -> bytes:
+    """Return what `process_message` gets of a message: LF for line ends, and none at the end."""
+    if content.transaction.is_binary:
+        return content.data
+    return content.data.removesuffix(b"\r\n").replace(b"\r\n", b"\n")
+
+
 def _read_status(status: object) -> Reply | None:
     """Read what `process_message` has returned."""
     match status:
@@ -147,11 +170,6 @@ def _read_status(status: object) -> Reply | None:
             return Reply.parse(status)
     msg = f'process_message returns None or a reply such as "550 No", not {status!r}'
     raise TypeError(msg)
-
-
-def _upper(parameters: Parameters) -> list[str]:
-    """Return parameters as smtpd gave them: "BODY=8BITMIME", all in upper case."""
-    return [parameter.upper() for parameter in format_parameters(parameters)]
 
 
 def _keywords_of(process_message: Callable[..., object]) -> frozenset[str] | None:

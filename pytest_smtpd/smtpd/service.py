@@ -4,50 +4,59 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from pytest_smtpd.network.loop import Loop, close_listener, hold, listen, listen_again
 from pytest_smtpd.protocol.replies import Reply
 
+from .sessions import Sessions
+from .workers import Workers
+
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from types import TracebackType
 
-    from pytest_smtpd.network.connection import Address, Connection, Timer
+    from pytest_smtpd.network.connection import Address, Connection
 
     from .channel import SMTPChannel
 
 _SHUTTING_DOWN = Reply(421, "Service not available, closing transmission channel", "4.3.2")
-_TIMEOUT = Reply(421, "Error: timeout", "4.4.2")
+
+#: How many hooks may block at once where the number of clients is not limited.
+MAX_WORKERS = 100
 
 
-class Service:
+def raise_together(errors: list[BaseException], whose: str) -> None:
+    """Raise what hooks have raised: the exception, or a group of several."""
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        msg = f"several hooks of {whose} failed"
+        raise BaseExceptionGroup(msg, errors)
+
+
+class Service(Sessions):
     """The life of a server: it listens at once, on `address`, and may be served in three ways.
 
     `services` is the map from file descriptors to servers in which it stands for `smtpd.loop`, until it has a
     thread of its own or is closed. Raises OSError when it can't bind.
     """
 
-    #: How many clients may be connected at once; 0: any number.
-    max_connections = 0
-    #: How many seconds a client may be silent that connects from now on; 0: for ever.
-    timeout = 0.0
-    #: Tells the seconds by which the server goes.
-    clock: Callable[[], float] = staticmethod(time.monotonic)
+    #: Whether `process_message` may block: it is called in a thread beside the one that serves, for several
+    #: clients at once.
+    blocking = False
 
     def __init__(self, address: Address, services: dict[int, Any]) -> None:
+        super().__init__()
         self._map = services
         #: What hooks have raised, in order; `stop` raises it.
         self.errors: list[BaseException] = []
-        self._channels: set[SMTPChannel] = set()
+        #: Where hooks run that may block; see `SMTPChannel.answer_later`.
+        self.workers = Workers(f"{type(self).__name__} worker", self.max_connections or MAX_WORKERS)
         # Held whenever one of these changes, and never while waiting: hooks may call `close`, too.
         self._changing = threading.RLock()
-        self._loop: Loop | None = None
-        self._idle_timer: Timer | None = None
-        self._idle_calls: list[Callable[[], object]] = []
         self._thread: threading.Thread | None = None
         self._closing = False
         self._ended = threading.Event()
@@ -60,17 +69,6 @@ class Service:
         """Make the channel for a new connection."""
         raise NotImplementedError
 
-    @property
-    def is_full(self) -> bool:
-        """Whether there are more clients than there may be."""
-        return 0 < self.max_connections < len(self._channels)
-
-    def forget(self, channel: SMTPChannel) -> None:
-        """Take notice that the channel's connection is closed."""
-        self._channels.discard(channel)
-        if self._idle_calls:
-            self._call_if_idle()
-
     def stopped(self) -> None:
         """Take notice that nothing is served any more, until the server is started again."""
 
@@ -80,49 +78,6 @@ class Service:
     def is_closed(self) -> bool:
         """Whether the server was closed, and not started again since."""
         return self.socket.fileno() < 0
-
-    def call(self, call: Callable[[], object]) -> None:
-        """Have this called in the thread that serves, and wait for it; at once if none does."""
-        loop = self._loop
-        if loop is None or loop.runs_here:
-            call()
-            return
-        done = threading.Event()
-
-        def call_and_tell() -> None:
-            try:
-                call()
-            finally:
-                done.set()
-
-        loop.call(call_and_tell)
-        done.wait()
-
-    @contextlib.contextmanager
-    def when_idle(self, call: Callable[[], object]) -> Iterator[None]:
-        """Have this called inside a block as soon as no client is connected, not even one that waits to be accepted."""
-
-        def begin() -> None:
-            self._idle_calls.append(call)
-            self._call_if_idle()
-
-        def end() -> None:
-            self._idle_calls.remove(call)
-
-        # Without waiting for it: a hook may take its time.
-        self._post(begin)
-        try:
-            yield
-        finally:
-            self._post(end)
-
-    def _post(self, call: Callable[[], None]) -> None:
-        """Have this called in the thread that serves; at once if none does."""
-        loop = self._loop
-        if loop is None:
-            call()
-        else:
-            loop.call(call)
 
     def take_errors(self) -> list[BaseException]:
         """Return what hooks have raised, and forget it: whoever asks sees to it that it is noticed."""
@@ -157,11 +112,6 @@ class Service:
         with self._changing:
             if self._loop is None and self.socket.fileno() >= 0:
                 self._attach(loop)
-
-    @property
-    def loop(self) -> Loop | None:
-        """What serves, if anything does."""
-        return self._loop
 
     def _listen(self, address: Address) -> None:
         self.socket: socket.socket = listen(address)
@@ -221,50 +171,6 @@ class Service:
         self._channels.add(channel)
         return channel
 
-    def watch_idleness(self) -> None:
-        """Come when a client may first have been silent for too long; in the loop's thread.
-
-        To be called when `timeout` has changed: channels go on with the one that they were made with.
-        """
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
-            self._idle_timer = None
-        now = self.clock()
-        seconds = [self._silence_left(channel, now) or channel.timeout for channel in self._channels if channel.timeout]
-        seconds += [self.timeout] if self.timeout else []  # of those to come
-        if seconds and self._loop is not None:
-            self._idle_timer = self._loop.call_later(min(seconds), self._end_idle)
-
-    @staticmethod
-    def _silence_left(channel: SMTPChannel, now: float) -> float:
-        """Return for how many seconds a client may be silent yet; who waits for the server's answer is not silent."""
-        since = now if channel.owes_answer else channel.idle_since
-        return max(0.0, since + channel.timeout - now)
-
-    def _end_idle(self) -> None:
-        """End the sessions whose client has been silent for too long (RFC 5321 4.5.3.2.7), and come again."""
-        now = self.clock()
-        for channel in list(self._channels):
-            if not channel.timeout or self._silence_left(channel, now):
-                continue
-            if channel.session.state.closing:
-                channel.close()  # the client does not even take what has ended the session
-            else:
-                channel.end(_TIMEOUT)
-        self.watch_idleness()
-
-    def _call_if_idle(self) -> None:
-        if self._loop is not None:
-            self._loop.accept_waiting()
-        if not self._channels:
-            for call in self._idle_calls:
-                call()
-
-    def end_sessions(self, reply: Reply) -> None:
-        """Send this 421 to all clients, and close their connections; in the thread that serves."""
-        for channel in list(self._channels):
-            channel.end(reply)
-
     # Ending.
 
     def stop(self) -> None:
@@ -274,12 +180,7 @@ class Service:
 
     def raise_errors(self) -> None:
         """Raise what hooks have raised, and forget it: the exception, or a group of several."""
-        errors = self.take_errors()
-        if len(errors) == 1:
-            raise errors[0]
-        if errors:
-            msg = f"several hooks of {type(self).__name__} failed"
-            raise BaseExceptionGroup(msg, errors)
+        raise_together(self.take_errors(), type(self).__name__)
 
     def close(self) -> None:
         """Stop serving: tell open sessions so with 421, close everything, join the thread.
@@ -287,6 +188,9 @@ class Service:
         A closed server can be started again, on the same port. A hook may close its server, too: then this
         returns at once, and the server closes when the hook's own client has its answer.
         """
+        if self.workers.runs_here:
+            self.workers.afterwards(self._close_soon)
+            return
         with self._changing:
             self._map.pop(self.socket.fileno(), None)
             self._closing = True
@@ -306,12 +210,22 @@ class Service:
             ended.wait()
         self._join(thread)
 
+    def _close_soon(self) -> None:
+        """Close behind the answers that hooks have given so far; whoever wants to wait for it calls `close`."""
+        with self._changing:
+            self._map.pop(self.socket.fileno(), None)
+            self._closing = True
+            loop = self._loop
+        if loop is not None:
+            loop.call(lambda: self._detach(loop))
+
     def _join(self, thread: threading.Thread | None) -> None:
         if thread is not None and thread is not threading.current_thread():
             thread.join()
             with self._changing:
                 if self._thread is thread:
                     self._thread = None
+        self.workers.join()
 
     def _detach(self, loop: Loop) -> None:
         """Have it serve no longer; in the loop's thread."""
@@ -319,14 +233,17 @@ class Service:
             return
         for channel in list(self._channels):
             loop.call(partial(channel.end, _SHUTTING_DOWN))  # at once; what it raises is kept
+        self.workers.shut_down()
         loop.stop_listening(self.socket)
         with self._changing:
             if loop.errors is not self.errors:  # the loop of `smtpd.loop` may serve others as well
                 self.errors += loop.errors
                 loop.errors.clear()
             self._loop = None
+        try:
+            self.stopped()
+        finally:
             self._ended.set()
-        self.stopped()
 
     # A break.
 

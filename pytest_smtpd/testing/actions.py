@@ -94,8 +94,8 @@ class Occasion(Protocol):
     def usual_reply(self) -> Reply | None:
         """Return what is answered where no rule applies; None: nothing, or it comes later."""
 
-    def acceptance(self) -> Reply:
-        """Return the answer of who accepts whatever comes."""
+    def acceptance(self) -> Reply | None:
+        """Return the answer of who accepts whatever comes; None: there is none, things go on."""
 
     def octets_of(self, reply: Reply) -> bytes:
         """Return a reply as it is sent."""
@@ -217,27 +217,15 @@ def defer(stage: str, text: str) -> Action:
     return _choose(_refusal(_DEFERRALS, stage, text, 4))
 
 
-def accept(stage: str) -> Action:
+def accept(run: Run) -> None:
     """Choose the positive answer."""
-    if stage == "TLS":
-        msg = "a handshake is not answered, but begun: without an answer it is accepted"
-        raise ValueError(msg)
-    return _accept
-
-
-def _accept(run: Run) -> None:
     run.reply = run.occasion.acceptance()
 
 
-def discard(stage: str) -> Action:
+def discard(run: Run) -> None:
     """Choose a 250 for a message that is not recorded."""
-    _only_content(stage, "discard")
-
-    def act(run: Run) -> None:
-        run.occasion.drop()
-        _accept(run)
-
-    return act
+    run.occasion.drop()
+    accept(run)
 
 
 def raw(octets: object) -> Action:
@@ -249,14 +237,9 @@ def raw(octets: object) -> Action:
     return _choose(RawReply(code, octets=octets))
 
 
-def store(stage: str) -> Action:
+def store(run: Run) -> None:
     """Record the message now."""
-    _only_content(stage, "store")
-
-    def act(run: Run) -> None:
-        run.occasion.store()
-
-    return act
+    run.occasion.store()
 
 
 def _read_reply(code: int, text: str) -> Reply:
@@ -297,12 +280,6 @@ def _check_code(stage: str, code: int) -> None:
         msg = (
             f"{code} contradicts SMTP as an answer to {stage}, where {fitting}400 to 599 fit; raw=True sends it anyway"
         )
-        raise ValueError(msg)
-
-
-def _only_content(stage: str, action: str) -> None:
-    if stage != "CONTENT":
-        msg = f'{action}() is for messages: on("CONTENT"), not on({stage!r})'
         raise ValueError(msg)
 
 

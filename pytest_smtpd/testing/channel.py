@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from pytest_smtpd.protocol.events import OK, Command
+from pytest_smtpd.protocol.events import Command
 from pytest_smtpd.protocol.grammar import Path, format_parameters
 from pytest_smtpd.protocol.mail import Arrival, Content, Mail, Rcpt
 from pytest_smtpd.protocol.replies import SILENCE
@@ -117,7 +117,7 @@ class RecordingChannel(SMTPChannel):
         if self.smtp_server.rules.given and (rule := self._find_rule(event)):
             self._choosing = True
             try:
-                self._apply(rule, _Question(self, event))
+                self._apply(rule, _Completion(self, event) if isinstance(event, Content) else _Question(self, event))
             finally:
                 self._choosing = False
             return None
@@ -244,7 +244,7 @@ class RecordingChannel(SMTPChannel):
         data = event.data if isinstance(event, Arrival) else b""
         return self._make_message(transaction, range(len(transaction.forward_paths)), data)
 
-    def process(self, content: Content) -> Reply:
+    def process(self, content: Content) -> Reply | None:
         """Ask `process_message` only where there is one: it costs a copy of the content."""
         return super().process(content) if self.smtp_server.has_hook else content.reply
 
@@ -301,9 +301,9 @@ class _Occasion:
         """Return what is answered where no rule applies; None: nothing, or it comes later."""
         return None
 
-    def acceptance(self) -> Reply:
-        """Return the answer of who accepts whatever comes."""
-        return OK
+    def acceptance(self) -> Reply | None:
+        """Return the answer of who accepts whatever comes; None: there is none, things go on."""
+        return None
 
     def octets_of(self, reply: Reply) -> bytes:
         """Return a reply as it is sent."""
@@ -320,16 +320,6 @@ class _Question(_Occasion):
     def __init__(self, channel: RecordingChannel, event: Event) -> None:
         super().__init__(channel)
         self._event = event
-
-    def store(self) -> None:
-        """Record the message now."""
-        if isinstance(self._event, Content):
-            self.channel.store(self._event)
-
-    def drop(self) -> None:
-        """See to it that the message is not recorded."""
-        if isinstance(self._event, Content):
-            self._event.decided = True
 
     def usual_reply(self) -> Reply | None:
         """Return what a subclass or the session answers."""
@@ -348,6 +338,22 @@ class _Question(_Occasion):
         """Answer."""
         if reply is not None and sent is not None:
             self.channel.complete(self._event, reply, sent)
+
+
+class _Completion(_Question):
+    """The end of content."""
+
+    def __init__(self, channel: RecordingChannel, content: Content) -> None:
+        super().__init__(channel, content)
+        self._content = content
+
+    def store(self) -> None:
+        """Record the message now."""
+        self.channel.store(self._content)
+
+    def drop(self) -> None:
+        """See to it that the message is not recorded."""
+        self._content.decided = True
 
 
 class _Handshake(_Occasion):

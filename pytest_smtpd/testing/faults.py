@@ -104,11 +104,12 @@ class Rule:
 
     def accept(self) -> Self:
         """Accept, even if the server would refuse."""
-        return self._then(actions.accept(self.stage), "accept")
+        return self._then(actions.accept, "accept")
 
     def discard(self) -> Self:
         """Accept a message, and don't record it."""
-        return self._then(actions.discard(self.stage), "discard")
+        self._only_for_messages("discard")
+        return self._then(actions.discard, "discard")
 
     def raw(self, octets: bytes) -> Self:
         """Send exactly these octets for an answer; the session goes on as their first three digits say."""
@@ -116,7 +117,8 @@ class Rule:
 
     def store(self) -> Self:
         """Record the message now, whatever is answered afterwards."""
-        return self._then(actions.store(self.stage), "store")
+        self._only_for_messages("store")
+        return self._then(actions.store, "store")
 
     def delay(self, seconds: float) -> Self:
         """Wait so many seconds."""
@@ -148,6 +150,11 @@ class Rule:
     def reset(self) -> Self:
         """Reset the connection (RST), behind the answer if one was chosen."""
         return self._then(actions.reset, "reset")
+
+    def _only_for_messages(self, action: str) -> None:
+        if self.stage != "CONTENT" or self.after_bytes is not None:
+            msg = f"{action}() is for a message that is there: on('CONTENT').{action}(), not {self}.{action}()"
+            raise ValueError(msg)
 
     def _then(self, action: Action, name: str, *arguments: object) -> Self:
         self._said += f".{name}({', '.join(map(repr, arguments))})"

@@ -79,15 +79,18 @@ class Presets(Service):
 
     def _release(self) -> None:
         self._set_marks()
-        for channel in list(self._channels):
-            if isinstance(channel, RecordingChannel) and channel.waits_for_rule:
+        for channel in self._recording_channels:
+            if channel.waits_for_rule:
                 channel.end(_TEST_ENDED)
 
     def _set_marks(self) -> None:
         """Have the open sessions know after how many octets of content there are rules."""
-        for channel in list(self._channels):
-            if isinstance(channel, RecordingChannel):
-                channel.set_marks(self.rules.marks)
+        for channel in self._recording_channels:
+            channel.set_marks(self.rules.marks)
+
+    @property
+    def _recording_channels(self) -> list[RecordingChannel]:
+        return [channel for channel in self._channels if isinstance(channel, RecordingChannel)]
 
     # Presets.
 

@@ -175,6 +175,10 @@ class RecordingServer(Access, SMTPServer, Assertions, Deliveries, Presets):
     def _make_settings(self) -> Settings:
         return self.settings
 
+    def settings_for(self, *_arguments: object) -> Settings:
+        """Return the server's settings, whatever a channel was made with."""
+        return self.settings
+
     @contextlib.contextmanager
     def options(self, **options: Unpack[Options]) -> Iterator[None]:
         """Change options for the connections that clients make inside a block; `max_connections` counts them all.

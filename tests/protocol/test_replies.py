@@ -265,3 +265,9 @@ def test_replies_are_values() -> None:
     assert reply not in {Reply(251, "OK", "2.1.0"), Reply(250, "KO", "2.1.0"), Reply(250, "OK", "2.1.5")}
     assert reply != Reply(250, "OK", "2.1.0", utf8=True)
     assert repr(reply) == "Reply(code=250, text='OK', enhanced='2.1.0', utf8=False)"
+
+
+@pytest.mark.parametrize(("code", "is_permanent"), [(250, False), (354, False), (499, False), (500, True), (599, True)])
+def test_permanent_replies(code: int, *, is_permanent: bool) -> None:
+    """A reply is permanently negative from 500 on."""
+    assert Reply(code).is_permanent == is_permanent

@@ -690,3 +690,40 @@ def test_no_answer_confuses_a_session(name: str, way: bytes, stream: bytes, answ
     for number, (stage, reply) in enumerate(replies):
         chosen = answers[number] if number < len(answers) else None
         assert chosen is None or reply.startswith(b"%d" % chosen.code), stage
+
+
+# Other settings in the midst of a session.
+
+
+def test_a_session_offers_what_it_is_told_to() -> None:
+    """From `offer` on the session goes by other settings: what EHLO says, what parameters it takes, status codes."""
+    session = greeted(PLAIN)
+    session.receive_data(EHLO)
+    session.next_event()
+    session.send(session.offer(FULL))
+    assert session.data_to_send() == FULL.ehlo_replies[False].to_bytes()
+    assert pump(session, b"MAIL FROM:<ada@example.org> SMTPUTF8\r\n") == b"250 2.1.0 OK\r\n"
+    session.offer(PLAIN)
+    assert pump(session, b"RSET\r\nMAIL FROM:<ada@example.org> SMTPUTF8\r\n").splitlines() == [
+        b"250 OK",
+        b"555 MAIL FROM parameters not recognized or not implemented",
+    ]
+
+
+def test_an_offer_knows_whether_tls_is_active() -> None:
+    """The answer to EHLO that `offer` returns is the one for a session with TLS, where there is TLS."""
+    session = greeted(PLAIN)
+    session.tls_established()
+    settings = replace(
+        FULL, extensions=extensions.without([], [AUTH]), auth_mechanisms=("PLAIN",), auth_without_tls=False
+    )
+    assert session.offer(settings) is settings.ehlo_replies[True]
+
+
+def test_a_reply_is_formatted_for_what_waits() -> None:
+    """`format` writes a reply as it will be sent: to EHLO without status codes (RFC 2034 4), to others with them."""
+    session = greeted(FULL)
+    assert session.format(YES) == "250 2.0.0 Yes"
+    session.receive_data(EHLO)
+    session.next_event()
+    assert session.format(YES) == "250 Yes"

@@ -320,7 +320,7 @@ class Later(smtpd.SMTPChannel):
         """Push nothing."""
         self.asked.set()
 
-    def process(self, content: Content) -> Reply | None:  # type: ignore[override] # None: later
+    def process(self, content: Content) -> Reply | None:
         """Decide later."""
         self.asked.set()
         return None

@@ -498,6 +498,18 @@ def test_a_failed_handshake_ends_its_connection_alone(
     assert len(server.messages) == 2
 
 
+def test_a_reset_during_the_handshake_is_a_failure(start: Callable[..., RecordingServer]) -> None:
+    """A client that resets the connection instead of finishing the handshake is listed among the failures."""
+    server = start(**STARTTLS)
+    with Client(server.address) as client:
+        assert client.greeted().ask("STARTTLS").startswith("220 ")
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    with Client(server.address) as other:
+        assert other.greeted().deliver().startswith("250")
+    (failure,) = server.tls_failures
+    assert isinstance(failure.error, ConnectionResetError)
+
+
 @pytest.mark.parametrize("tls", [STARTTLS, IMPLICIT], ids=["STARTTLS", "implicit"])
 def test_a_handshake_has_its_time(start_clocked: Callable[..., ClockedServer], tls: dict[str, Any]) -> None:
     """A handshake may take up to 30 seconds; when it is done, its timer does nothing."""
@@ -563,7 +575,7 @@ def test_a_failure_is_told_when_a_message_is_missed(start: Callable[..., Recordi
         assert client.sock is not None
         while client.sock.recv(1000):
             pass
-    with pytest.raises(AssertionError, match=r"TLS connections that failed: 1\n  from 127\.0\.0\.1: "):
+    with pytest.raises(AssertionError, match=r"TLS connections that failed: 1\n  127\.0\.0\.1:[0-9]+: "):
         server.assert_received()
 
 
@@ -1071,3 +1083,19 @@ def test_tls_costs_nothing_until_it_is_used() -> None:
     command = [sys.executable, "-W", "error", "-c", script]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - the script above
     assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_an_overridden_ehlo_that_answers_as_usual() -> None:
+    """A channel whose `smtp_EHLO` calls super offers what it would without: keywords carry no status codes (RFC 2034 4)."""
+
+    class Channel(RecordingChannel):
+        def smtp_EHLO(self, arg: str | None) -> None:  # noqa: N802 - a command's name
+            super().smtp_EHLO(arg)
+
+    class Server(RecordingServer):
+        channel_class = Channel
+
+    with Server() as server, smtplib.SMTP(*server.address) as client:
+        client.ehlo()
+        assert {"size", "enhancedstatuscodes"} <= client.esmtp_features.keys()
+        assert client.docmd("NOOP") == (250, b"2.0.0 OK")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -235,7 +238,10 @@ PRINTED = {
         "mail options: ['BODY=8BITMIME']\nSubject: x\nX-Peer: 127.0.0.1\n\nhello\n",
     ),
     "no options but SIZE": ({}, "MAIL FROM:<a@b> SIZE=1", b"A: b\r\n\r\nc", "A: b\nX-Peer: 127.0.0.1\n\nc\n"),
-    "headers alone": ({}, "MAIL FROM:<a@b>", b"Subject: x", "Subject: x\nX-Peer: 127.0.0.1\n"),
+    "headers alone": ({}, "MAIL FROM:<a@b>", b"Subject: x", "Subject: x\n"),
+    "no headers": ({}, "MAIL FROM:<a@b>", b"\r\nhello\r\n\r\nbye", "X-Peer: 127.0.0.1\n\nhello\n\nbye\n"),
+    "nothing": ({}, "MAIL FROM:<a@b>", b"", ""),
+    "empty lines at the end": ({}, "MAIL FROM:<a@b>", b"A: b\r\n\r\nc\r\n\r\n", "A: b\nX-Peer: 127.0.0.1\n\nc\n\n"),
     "UTF-8": ({}, "MAIL FROM:<a@b>", b"A: b\r\n\r\njos\xc3\xa9", "A: b\nX-Peer: 127.0.0.1\n\njosé\n"),
     "no UTF-8": ({}, "MAIL FROM:<a@b>", b"A: b\r\n\r\njos\xe9", "A: b\nX-Peer: 127.0.0.1\n\njos\\xe9\n"),
     "text": (
@@ -251,13 +257,13 @@ PRINTED = {
 def test_the_debugging_server_prints(
     capsys: pytest.CaptureFixture[str], options: dict[str, bool], mail: str, content: bytes, printed: str
 ) -> None:
-    """DebuggingServer prints parameters but for SIZE, X-Peer behind the headers, and what is no UTF-8 escaped."""
+    """DebuggingServer prints parameters but for SIZE, X-Peer where headers end, and what is no UTF-8 escaped."""
     server = smtpd.DebuggingServer(("127.0.0.1", 0), None, map={}, **options)
     with server, RawClient(server.socket.getsockname()) as client:
         client.read_reply()
         for command in ("EHLO x", mail, "RCPT TO:<c@d>", "DATA"):
             client.ask(command)
-        client.send(content + b"\r\n.\r\n")
+        client.send(content + b"\r\n.\r\n" if content else b".\r\n")
         assert client.read_reply() == "250 OK"
     expected = f"---------- MESSAGE FOLLOWS ----------\n{printed}------------ END MESSAGE ------------\n"
     assert capsys.readouterr().out == expected
@@ -274,3 +280,50 @@ def test_the_debugging_server_prints_the_parameters_of_rcpt(capsys: pytest.Captu
         "A: b",
         "X-Peer: 192.0.2.1",
     ]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"),
+    [("ascii", rb"jos\xe9 \u20ac \U0001f40d \xff"), ("latin-1", b"jos\xe9 \\u20ac \\U0001f40d \\xff")],
+)
+def test_the_debugging_server_prints_on_any_terminal(
+    monkeypatch: pytest.MonkeyPatch, encoding: str, shown: bytes
+) -> None:
+    """What standard output has no encoding for is printed escaped, and the message is accepted."""
+    output = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(output, encoding=encoding, newline="\n"))
+    server = smtpd.DebuggingServer(("127.0.0.1", 0), None, map={})
+    server.process_message(("192.0.2.1", 1), "a@b", ["c@d"], "josé € 🐍 ".encode() + b"\xff")
+    server.close()
+    assert output.getvalue().splitlines()[1] == shown
+
+
+def test_messages_are_printed_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages that several servers print at the same time stay whole, each behind the other."""
+
+    class Terminal(io.StringIO):
+        """Takes its time, so that others may come in between."""
+
+        def write(self, text: str) -> int:
+            half = len(text) // 2
+            super().write(text[:half])
+            time.sleep(0)
+            return super().write(text[half:])
+
+    monkeypatch.setattr(sys, "stdout", terminal := Terminal())
+
+    def print_some(letter: bytes) -> None:
+        server = smtpd.DebuggingServer(("127.0.0.1", 0), None, map={})
+        for _ in range(50):
+            server.process_message(("192.0.2.1", 1), "a@b", ["c@d"], letter * 100)
+        server.close()
+
+    threads = [threading.Thread(target=print_some, args=(letter,)) for letter in (b"a", b"b", b"c")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    lines = terminal.getvalue().splitlines()
+    assert set(lines[::3]) == {"---------- MESSAGE FOLLOWS ----------"}
+    assert set(lines[1::3]) == {"a" * 100, "b" * 100, "c" * 100}
+    assert len(lines) == 450

@@ -24,7 +24,7 @@ CONTENT = "Subject: Hello\r\n\r\nHow are you?\r\n."
 @pytest.fixture
 def server() -> Iterator[RecordingServer]:
     """Return a running server."""
-    with RecordingServer() as server:
+    with RecordingServer(allow_unused_rules=True) as server:
         yield server
 
 
@@ -123,8 +123,8 @@ def test_an_answer_that_contradicts_smtp_is_refused(
         (lambda rule: rule.fragment(), r"fragment\(\) takes sizes in octets, from 1 on, not \(\)"),
         (lambda rule: rule.fragment(3, 0), r"fragment\(\) takes sizes in octets, from 1 on, not \(3, 0\)"),
         (lambda rule: rule.fragment(3, pause=-1), "pause takes a number above 0, not -1"),
-        (lambda rule: rule.store(), r"store\(\) is for messages: on\(\"CONTENT\"\), not on\('RCPT'\)"),
-        (lambda rule: rule.discard(), r"discard\(\) is for messages: on\(\"CONTENT\"\), not on\('RCPT'\)"),
+        (lambda rule: rule.store(), r"on\('CONTENT'\).store\(\), not on\('RCPT'\).store\(\)"),
+        (lambda rule: rule.discard(), r"on\('CONTENT'\).discard\(\), not on\('RCPT'\).discard\(\)"),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused(
@@ -137,10 +137,10 @@ def test_arguments_that_make_no_sense_are_refused(
     assert rule.script == ()
 
 
-def test_a_handshake_is_not_accepted_but_begun(server: RecordingServer) -> None:
-    """There is no answer that accepts a handshake."""
-    with pytest.raises(ValueError, match="a handshake is not answered, but begun"):
-        server.on("TLS").accept()
+def test_a_message_that_is_not_there_is_not_stored(server: RecordingServer) -> None:
+    """In the middle of content there is nothing to store or to discard yet."""
+    with pytest.raises(ValueError, match=r"store\(\) is for a message that is there"):
+        server.on("CONTENT", after_bytes=5).store()
 
 
 def test_raw_takes_octets(server: RecordingServer) -> None:

@@ -26,7 +26,7 @@ class ClockedServer(RecordingServer):
 @pytest.fixture
 def server() -> Iterator[ClockedServer]:
     """Return a running server."""
-    with ClockedServer() as server:
+    with ClockedServer(allow_unused_rules=True) as server:
         yield server
 
 

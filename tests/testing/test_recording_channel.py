@@ -28,7 +28,7 @@ LARGE = b"Subject: Large\r\n\r\n" + b"..0123456789abcdef\r\n" * 250_000
 @pytest.fixture
 def server() -> Iterator[RecordingServer]:
     """Return a running server."""
-    with RecordingServer() as server:
+    with RecordingServer(allow_unused_rules=True) as server:
         yield server
 
 
@@ -269,8 +269,9 @@ def encrypt(server: RecordingServer) -> smtplib.SMTP:
         lambda rule: rule.delay(0.01).reset(),
         lambda rule: rule.reject("What is TLS?"),
         lambda rule: rule.raw(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+        lambda rule: rule.fragment(3).reject("What is TLS?").disconnect(),
     ],
-    ids=["disconnect", "reset", "plain text", "raw"],
+    ids=["disconnect", "reset", "plain text", "raw", "fragments"],
 )
 def test_a_handshake_fails(tls: RecordingServer, act: Callable[[Rule], Rule]) -> None:
     """At TLS the connection may end, or an answer come in plain text: no client gets any further."""
@@ -283,7 +284,7 @@ def test_a_handshake_fails(tls: RecordingServer, act: Callable[[Rule], Rule]) ->
 
 def test_a_handshake_may_come_late(tls: RecordingServer) -> None:
     """What the client has sent meanwhile is not lost: the handshake succeeds."""
-    tls.on("TLS").delay(0.05)
+    tls.on("TLS").delay(0.05).accept()
     with encrypt(tls) as client:
         assert client.noop()[0] == 250
     assert "TLS is active" in str(tls.dialogues[0])
