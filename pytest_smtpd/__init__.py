@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from .protocol.replies import Reply
     from .protocol.sasl import Identity
     from .protocol.state import RejectedRecipient
+    from .testing.catalogue import Fault, smtp_faults
     from .testing.dialogue import Dialogue
     from .testing.factory import ServerFactory
+    from .testing.faults import Rule
     from .testing.headers import Headers
     from .testing.links import Link
     from .testing.message import Attachment, Message
@@ -29,6 +31,7 @@ __all__ = [
     "AbortedTransaction",
     "Attachment",
     "Dialogue",
+    "Fault",
     "Headers",
     "Identity",
     "LateMailWarning",
@@ -42,9 +45,11 @@ __all__ = [
     "Refusal",
     "RejectedRecipient",
     "Reply",
+    "Rule",
     "ServerFactory",
     "TLSFailure",
     "TLSInfo",
+    "smtp_faults",
     "smtpd",
 ]
 
@@ -52,6 +57,7 @@ _MODULES = {
     "AbortedTransaction": "testing.recording",
     "Attachment": "testing.message",
     "Dialogue": "testing.dialogue",
+    "Fault": "testing.catalogue",
     "Headers": "testing.headers",
     "Identity": "protocol.sasl",
     "LateMailWarning": "testing.recording",
@@ -65,9 +71,11 @@ _MODULES = {
     "Refusal": "protocol.events",
     "RejectedRecipient": "protocol.state",
     "Reply": "protocol.replies",
+    "Rule": "testing.faults",
     "ServerFactory": "testing.factory",
     "TLSFailure": "testing.recording",
     "TLSInfo": "network.tls",
+    "smtp_faults": "testing.catalogue",
 }
 
 

@@ -38,9 +38,14 @@ INI_OPTIONS: Final[dict[str, tuple[Literal["string", "int", "float", "bool", "ar
     "hostname": ("string", "What smtpd_server calls itself (localhost)"),
     "protocol": ("string", "smtp or lmtp (smtp)"),
     "hide": ("args", "Keywords of the extensions that smtpd_server does not offer"),
+    "hide_after_tls": ("args", "What to hide instead of that where TLS is active"),
+    "advertise": ("args", "Lines that smtpd_server adds to its reply to EHLO"),
+    "advertise_after_tls": ("args", "What to add instead of that where TLS is active"),
     "strict": ("bool", "Whether smtpd_server refuses what clients must not send (false)"),
     "tls": ("string", "starttls or implicit"),
     "require_tls": ("bool", "Whether smtpd_server refuses mail before STARTTLS (false)"),
+    "certificate": ("string", "A bad one: expired, not-yet-valid, wrong-host or self-signed"),
+    "maximum_tls_version": ("string", "TLSv1.2 or TLSv1.3"),
     "client_certificates": ("string", "Ask clients for a certificate: optional or required"),
     "require_auth": ("bool", "Whether smtpd_server refuses mail before AUTH (false)"),
     "auth_mechanisms": ("args", "The mechanisms of AUTH that smtpd_server offers"),
@@ -56,6 +61,7 @@ INI_OPTIONS: Final[dict[str, tuple[Literal["string", "int", "float", "bool", "ar
     "max_connections": ("int", "Clients at the same time (2000)"),
     "timeout": ("float", "Seconds that a client may be silent (300)"),
     "proxy_protocol": ("bool", "Whether clients come with HAProxy's PROXY header (false)"),
+    "allow_unused_rules": ("bool", "Whether tests may have rules that never applied (false)"),
 }
 
 
@@ -229,9 +235,10 @@ def pytest_fixture_setup(request: pytest.FixtureRequest) -> Generator[None, obje
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Fail the test whose servers' hooks have raised something."""
+    """Fail the test whose servers' hooks have raised something, or whose rules have never applied."""
     result = yield
     _raise_errors(item)
+    _check_rules(item)
     return result
 
 
@@ -264,6 +271,16 @@ def _raise_errors(item: pytest.Item) -> None:
     if errors:
         msg = "several hooks of SMTP servers have failed"
         raise BaseExceptionGroup(msg, errors)
+
+
+def _check_rules(item: pytest.Item) -> None:
+    """Fail the test that has given rules for nothing: it has not tested what it says."""
+    for server in _servers_of(item):
+        if not server.allow_unused_rules:
+            try:
+                server.assert_rules_applied()
+            except AssertionError as error:
+                _fail(f"{error}\n{_MARKER}", "allow_unused_rules=True lets the test pass")
 
 
 def _servers_of(item: pytest.Item) -> list[RecordingServer]:

@@ -37,7 +37,9 @@ def test_examples_of_tests_pass(pytester: pytest.Pytester, code: str) -> None:
     pytester.makeconftest(CONFTEST)
     pytester.makepyfile(code)
     tests = code.count("def test_")
-    pytester.runpytest_inprocess("-W", "error").assert_outcomes(passed=tests)
+    outcomes = pytester.runpytest_inprocess("-W", "error").parseoutcomes()
+    assert outcomes.keys() <= {"passed"}
+    assert outcomes["passed"] >= tests  # more where one is parametrized
 
 
 @pytest.mark.parametrize("code", [code for code in PYTHON if "def test_" not in code])

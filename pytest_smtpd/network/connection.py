@@ -209,6 +209,10 @@ class Connection:
         self._paused = False
         self._loop.watch(self)
 
+    def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
+        """Have this called after so many seconds; return what can cancel it."""
+        return self._loop.call_later(seconds, call)
+
     def close(self) -> None:
         """Close as soon as all is sent."""
         if self.tls is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .auth import AUTH
@@ -13,13 +14,14 @@ from .grammar import GrammarError
 from .limits import LIMITS
 from .replies import Reply
 from .starttls import REQUIRETLS, STARTTLS
-from .state import Extension
+from .state import Extension, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from .state import State
 
+_EHLO_LINE = re.compile(r"[!-~]+(?: [!-~]+)*")
 _SIZE_VALUE = re.compile(r"[0-9]{1,20}", re.ASCII)
 
 _TOO_LARGE = Reply(552, "Error: message size exceeds fixed maximum message size", "5.3.4")
@@ -81,3 +83,31 @@ def without(hidden: Iterable[str], configured: Iterable[Extension] = ()) -> tupl
         msg = f"hide: no extension is called {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}"
         raise ValueError(msg)
     return tuple(extension for extension in (*ALL, *configured) if not names & {extension.keyword, extension.needs})
+
+
+def only(extension: Extension, *, secure: bool) -> Extension:
+    """Return an extension that is announced only where TLS is active, or only where it is not."""
+
+    def parameter(settings: Settings, is_secure: bool) -> str | None:  # noqa: FBT001 - an Extension's
+        return extension.parameter(settings, is_secure) if is_secure == secure else None
+
+    return replace(extension, parameter=parameter)
+
+
+def announced(before: Iterable[Extension], after: Iterable[Extension]) -> tuple[Extension, ...]:
+    """Return the extensions that are announced before TLS and after; what is in both is served in both alike."""
+    first, second = list(before), list(after)
+    early = [extension if extension in second else only(extension, secure=False) for extension in first]
+    return (*early, *(only(extension, secure=True) for extension in second if extension not in first))
+
+
+def invented(line: str) -> Extension:
+    """Return an extension that is nothing but a line in the EHLO reply, such as "XFOO bar".
+
+    Raises ValueError for what is no such line (RFC 5321 4.1.1.1).
+    """
+    if not _EHLO_LINE.fullmatch(line):
+        msg = f"advertise: a line of the EHLO reply is a keyword, and parameters parted by a space, not {line!r}"
+        raise ValueError(msg)
+    # It has no keyword: nothing is served for it, also where the line has that of an extension.
+    return Extension(keyword="", parameter=lambda _settings, _secure: line)

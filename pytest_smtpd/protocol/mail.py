@@ -10,7 +10,7 @@ from .content import Chunk, ContentStore, MailData, content_lints
 from .events import OK, REMEMBERED, SEND_HELO_FIRST, Command, Event, Refusal
 from .grammar import Path
 from .lints import Lint
-from .replies import SERVICE_NOT_AVAILABLE, Reply
+from .replies import SERVICE_NOT_AVAILABLE, SILENCE, Reply
 from .state import Transaction
 
 if TYPE_CHECKING:
@@ -216,6 +216,18 @@ class Data(Command):
             self.receiving = MailData(store), Content.begin(state, store)
 
 
+class Arrival(Event):
+    """So many octets of content have come, and more are to: nothing to be answered, but a moment to do something."""
+
+    stage = "CONTENT"
+    reply = SILENCE
+
+    def __init__(self, store: ContentStore, mark: int) -> None:
+        self.data = store.data
+        #: How many octets had to come.
+        self.mark = mark
+
+
 class Content(Event):
     """The end of mail data, or of the last chunk. Whether the server takes the message is the question.
 
@@ -226,6 +238,8 @@ class Content(Event):
 
     #: The command that ends the content; "": a lone dot did.
     command: str = ""
+    #: Whether something else has decided about these recipients' message: the answer doesn't.
+    decided: bool = False
 
     def __init__(
         self, transaction: Transaction, store: ContentStore, about: range, accepted: list[int] | None = None
@@ -273,7 +287,9 @@ class Content(Event):
 
     def decide(self, reply: Reply) -> bool:
         """Note an answer that is about to be sent; return whether it completes a message to be stored."""
-        if reply.is_positive:
+        if self.decided:
+            pass
+        elif reply.is_positive:
             self.accepted += self.about
         else:
             for address in self.rcpttos:

@@ -107,6 +107,17 @@ class Reply:
         return " ".join(filter(None, (str(self.code), self.enhanced, self.text)))
 
 
+@dataclass(frozen=True, slots=True)
+class RawReply(Reply):
+    """Any octets for a reply; its code is what the session goes by."""
+
+    octets: bytes = b""
+
+    def to_bytes(self, *, enhanced: bool = False) -> bytes:  # noqa: ARG002 - they are sent as they are
+        """Return the octets."""
+        return self.octets
+
+
 def _fold(text: str, width: int, *, utf8: bool) -> list[str]:
     """Cut a text into lines that fit: a reply that is too long becomes a reply of more lines."""
     allowed = text if utf8 else text.encode("ascii", "backslashreplace").decode("ascii")
@@ -121,3 +132,7 @@ def _fold(text: str, width: int, *, utf8: bool) -> list[str]:
 def _format(code: int, lines: list[str]) -> bytes:
     marks = ["-"] * (len(lines) - 1) + [" "]
     return "".join(f"{code}{mark}{line}\r\n" for mark, line in zip(marks, lines, strict=True)).encode()
+
+
+#: The answer to what calls for none.
+SILENCE = RawReply(250)

@@ -22,10 +22,13 @@ from .events import REMEMBERED, BadLine, Command, Connect, Event, Refusal, Unrec
 from .grammar import ControlCharacterError, GrammarError, parse_command
 from .guards import guard
 from .lints import Lint
+from .mail import Arrival, Content
 from .replies import SERVICE_NOT_AVAILABLE, Reply
 from .state import State
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .content import Receiver
     from .state import Settings
 
@@ -64,11 +67,14 @@ class Session:
         "_receiving",
         "_strict",
         "line",
+        "marks",
         "state",
     )
 
     def __init__(self, settings: Settings) -> None:
         self.state = State(settings)
+        #: After how many octets of content `mail.Arrival` is asked, in ascending order.
+        self.marks: Sequence[int] = ()
         #: The line that was read last, as it came, without its end; b"" for one that is too long.
         self.line = b""
         self._input = b""
@@ -127,7 +133,7 @@ class Session:
         state = self.state
         if reply.is_negative:
             state.count_error()
-        self._output.append(reply.to_bytes(enhanced=self._enhanced and event.enhanced))
+        self._output.append(self.octets_of(event, reply))
         event.take(state, reply)
         if event.receiving is not None:
             # Whoever keeps the event, a dialogue does, keeps no content.
@@ -139,6 +145,10 @@ class Session:
             state.closing = True
         if event.lints:
             state.note(event.lints)
+
+    def octets_of(self, event: Event, reply: Reply) -> bytes:
+        """Return the octets of a reply to this event."""
+        return reply.to_bytes(enhanced=self._enhanced and event.enhanced)
 
     def data_to_send(self) -> bytes:
         """Return the octets of the replies since the last call."""
@@ -164,6 +174,11 @@ class Session:
         self.state.closing = True
         return reply.to_bytes(enhanced=self._enhanced)
 
+    @property
+    def receiving(self) -> Receiver | None:
+        """What takes the octets of content, if they come now."""
+        return self._receiving[0] if self._receiving else None
+
     def offer(self, settings: Settings) -> Reply:
         """Go by other settings from here on, for who offers each client what another server does.
 
@@ -177,8 +192,8 @@ class Session:
 
     @property
     def wants_buffer(self) -> bool:
-        """Whether there is large content, which `get_buffer` and `buffer_updated` take without a copy."""
-        if self._receiving is None:
+        """Whether there is large content, which `get_buffer` and `buffer_updated` take without a copy, past marks."""
+        if self._receiving is None or self.marks:
             return False
         receiver = self._receiving[0]
         return receiver.store.size > 0 and not receiver.finished
@@ -229,12 +244,31 @@ class Session:
 
     def _receive(self, receiver: Receiver, question: Event) -> Event | Literal[_NeedData.NEED_DATA]:
         if not receiver.finished and self._position < len(self._input):
-            self._input = receiver.feed(self._input[self._position :])
+            self._input = self._input[self._position :]
             self._position = 0
+            if self.marks and (arrival := self._feed_to_mark(receiver, question)):
+                self._pending = arrival
+                return arrival
+            if not receiver.finished:
+                self._input = receiver.feed(self._input)
         if not receiver.finished:
             return NEED_DATA
         self._receiving = None
         return self._ask(question)
+
+    def _feed_to_mark(self, receiver: Receiver, question: Event) -> Arrival | None:
+        """Feed content until it has as many octets as the next mark says; None: they have not come, or it ends."""
+        store = receiver.store
+        mark: int | None = next((mark for mark in self.marks if mark > store.size), None)
+        if mark is None:
+            return None
+        while (left := mark - store.size) > 0:
+            if receiver.finished or not self._input:
+                return None
+            # What may belong to the end, 4 octets at the most, is not counted before it is known not to.
+            size = max(left - 4, 1)
+            self._input = receiver.feed(self._input[:size]) + self._input[size:]
+        return None if receiver.finished and isinstance(question, Content) else Arrival(store, mark)
 
     def _next_command(self) -> Event | Literal[_NeedData.NEED_DATA]:
         start = self._position

@@ -150,7 +150,7 @@ class Settings:
 
     def _ehlo_reply(self, *, secure: bool) -> Reply:
         offered = [(extension.keyword, extension.parameter(self, secure)) for extension in self.extensions]
-        lines = [f"{keyword} {parameter}".rstrip() for keyword, parameter in offered if parameter is not None]
+        lines = [f"{keyword} {parameter}".strip() for keyword, parameter in offered if parameter is not None]
         return Reply(250, "\n".join([self.hostname, *lines]))
 
     def line_limit(self, verb: str) -> int:

@@ -198,6 +198,11 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
         self._ended = True
         self._advance()
 
+    @property
+    def owes_answer(self) -> bool:
+        """Whether the client waits for the server, and so is not idle."""
+        return self.session.waiting is not None
+
     def connection_lost(self) -> None:
         """Leave the server: the connection is closed."""
         self.smtp_server.forget(self)
@@ -217,10 +222,10 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
 
     def _respond(self, event: Event) -> None:
         reply = self.answer(event)
-        if reply is None:
-            self.conn.pause_reading()
-        else:
+        if reply is not None:
             self.settle(event, reply)
+        elif event is self.session.waiting:
+            self.conn.pause_reading()
 
     def settle(self, event: Event, reply: Reply) -> None:
         """Record, then send the answer that was decided: who has read it may look for the message."""
@@ -364,8 +369,8 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
         if tls is not None and not tls.established:
             self.tls_failed(ConnectionAbortedError(f"there was no handshake before the end: {reply.text}"))
             self.conn.abort()
-        elif not self._greeted:
-            self.conn.abort()  # what comes before a greeting is no session to end
+        elif not self._greeted or self.session.state.starting_tls:
+            self.conn.abort()  # before a greeting there is no session to end, and instead of a handshake no reply fits
         elif not self.session.state.closing:
             if is_tracing():
                 trace(self.session, self.peer, None, reply)

@@ -116,7 +116,7 @@ class Sessions:
     @staticmethod
     def _silence_left(channel: SMTPChannel, now: float) -> float:
         """Return for how many seconds a client may be silent yet; who waits for the server's answer is not silent."""
-        since = now if channel.session.waiting else channel.idle_since
+        since = now if channel.owes_answer else channel.idle_since
         return max(0.0, since + channel.timeout - now)
 
     def _end_idle(self) -> None:

@@ -63,7 +63,12 @@ class Remark:
     enhanced: ClassVar[bool] = True
 
 
-#: When something was said, what, and what was answered; None: it is no question.
+def is_remark(said: Event | Remark) -> bool:
+    """Whether this is nothing that the client said."""
+    return isinstance(said, Remark) and not said.is_content
+
+
+#: When something was said, what, and what was answered; None: nothing was, or it is no question.
 Exchange: TypeAlias = "tuple[float, Event | Remark, Reply | None]"
 
 
@@ -82,8 +87,8 @@ class Dialogue:
         self._enhanced = enhanced
         self._exchanges: deque[Exchange] = deque(maxlen=MAX_EXCHANGES)
 
-    def add(self, now: float, event: Event | None, reply: Reply) -> None:
-        """Add what the client asked, if it did, and what it was answered."""
+    def add(self, now: float, event: Event | None, reply: Reply | None) -> None:
+        """Add what the client asked, if it did, and what it was answered, if it was."""
         said = Remark("") if event is None else event
         said = Remark(event.said, is_content=True) if isinstance(event, Content) else said
         self._exchanges.append((now, said, reply))
@@ -105,13 +110,14 @@ class Dialogue:
     def format_exchange(self, when: float, said: Event | Remark, reply: Reply | None) -> Iterator[Line]:
         """Yield the lines of an exchange."""
         seconds = when - self._began
-        if reply is None:
+        if reply is None and is_remark(said):
             yield Line(seconds, "", said.said)
-            return
-        if said.said:
+        elif said.said:
             yield Line(seconds, "C", said.said, said.secret)
-        for line in reply.to_bytes(enhanced=self._enhanced and said.enhanced).decode().splitlines():
-            yield Line(seconds, "S", line)
+        if reply is not None:
+            octets = reply.to_bytes(enhanced=self._enhanced and said.enhanced)
+            for line in octets.decode("utf-8", "backslashreplace").splitlines():
+                yield Line(seconds, "S", line)
 
     def format(self, *, secrets: bool = False) -> str:
         """Return the dialogue in RFC notation; passwords and tokens are masked unless `secrets` is true."""

@@ -12,7 +12,7 @@ from pytest_smtpd.protocol.events import Connect
 from pytest_smtpd.protocol.mail import Mail, Rcpt
 from pytest_smtpd.protocol.starttls import StartTls
 
-from .dialogue import Remark
+from .dialogue import Remark, is_remark
 from .shown import shorten
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Incidents:
             case Remark(is_failure=True):
                 self._tls_failures.add(_describe_failure, dialogue, said)
             case _:
-                return isinstance(said, Remark) and said.is_content
+                return isinstance(said, Remark) and said.is_content and reply is not None
         return True
 
 
@@ -147,7 +147,7 @@ class _Envelope:
                 self.mailfrom, self.rcpttos, self.is_open = said.accepted_path.mailbox, [], True
             case Rcpt() if is_positive:
                 self.rcpttos.append(said.accepted_path.mailbox)
-            case Remark(is_content=True):
+            case Remark(is_content=True) if reply is not None:
                 self.is_open = False
             case Rset() | Helo() | StartTls() if is_positive:
                 self.is_open = False
@@ -180,18 +180,19 @@ def _describe_last(dialogue: Dialogue) -> str:
     """Return what was refused last, or if nothing was, what was said last: what ends a session is not why it ends."""
     told = [exchange for exchange in dialogue.exchanges if not isinstance(exchange[1], (Connect, Quit, Rset))]
     refused = [exchange for exchange in told if exchange[2] is not None and exchange[2].is_negative]
-    commands = [exchange for exchange in told if exchange[1].said and exchange[2] is not None]
+    commands = [exchange for exchange in told if exchange[1].said and not is_remark(exchange[1])]
     if not (refused or commands):
         return "the client said nothing"
     lines = list(dialogue.format_exchange(*(refused or commands)[-1]))
     said = [line.format() for line in lines if line.speaker == "C"]
-    answer = next(line.format() for line in lines if line.speaker == "S")
+    answer = next((line.format() for line in lines if line.speaker == "S"), "and no answer")
     return ", ".join([*said, _MORE_LINES.sub(r"\1 ", answer)])
 
 
 def _format(reply: Reply) -> str:
-    """Return the first line of a reply."""
-    return _MORE_LINES.sub(r"\1 ", reply.to_bytes(enhanced=True).decode().splitlines()[0])
+    """Return the first line of a reply; what a rule answers may be any octets, or none."""
+    text = reply.to_bytes(enhanced=True).decode("utf-8", "backslashreplace")
+    return _MORE_LINES.sub(r"\1 ", next(iter(text.splitlines()), ""))
 
 
 def format_dialogues(dialogues: Sequence[Dialogue]) -> list[str]:

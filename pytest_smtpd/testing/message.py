@@ -110,6 +110,11 @@ class Message:
         return Headers(self._content.root.raw_items())
 
     @property
+    def size(self) -> int:
+        """How many octets the content has."""
+        return len(self.data)
+
+    @property
     def subject(self) -> str:
         """The header Subject, decoded; "" if there is none."""
         return self.headers.get("subject", "")

@@ -13,13 +13,14 @@ from pytest_smtpd.protocol.directory import EXPN
 from pytest_smtpd.protocol.limits import LIMITS
 from pytest_smtpd.protocol.state import DATA_SIZE_DEFAULT, MAX_COMMAND_LINE, MAX_RECIPIENTS, Settings, check_limit
 
-from .security import Security
+from .security import Certificate, Security
 from .shown import show
 
 if TYPE_CHECKING:
     import ssl
 
     from pytest_smtpd.protocol.sasl import Users
+    from pytest_smtpd.protocol.state import Extension
 
 
 class Options(TypedDict, total=False):
@@ -28,6 +29,9 @@ class Options(TypedDict, total=False):
     hostname: str
     protocol: Literal["smtp", "lmtp"]
     hide: Collection[str]
+    hide_after_tls: Collection[str] | None
+    advertise: Collection[str]
+    advertise_after_tls: Collection[str] | None
     strict: bool
     data_size_limit: int
     command_size_limit: int
@@ -40,10 +44,13 @@ class Options(TypedDict, total=False):
     timeout: float
     wait_timeout: float
     proxy_protocol: bool
+    allow_unused_rules: bool
     directory: Mapping[str, str | Collection[str]] | None
     tls: Literal["starttls", "implicit"] | None
     require_tls: bool
     ssl_context: ssl.SSLContext | None
+    certificate: Certificate | None
+    maximum_tls_version: Literal["TLSv1.2", "TLSv1.3"] | None
     client_certificates: Literal["optional", "required"] | None
     users: Mapping[str, str] | Users
     require_auth: bool
@@ -57,7 +64,9 @@ class Configuration(Security):
     """All options of a server with their values.
 
     - `hostname` is what it calls itself, `protocol` what it speaks: "smtp" or "lmtp".
-    - `hide` has the keywords of extensions not to offer. `strict` refuses whatever clients must not send,
+    - `hide` has the keywords of extensions not to offer, `advertise` lines that the EHLO reply has in addition,
+      such as "XFOO bar", and nothing behind them. `hide_after_tls` and `advertise_after_tls` stand for them where
+      TLS is active; by default there is no difference. `strict` refuses whatever clients must not send,
       where it is otherwise accepted and noted in `Message.lints`.
     - `command_size_limit` is how many octets a command line may have, CRLF included; extensions add to it.
     - Limits, 0 for none: `data_size_limit` (octets of a message), `line_size_limit` (octets of a content line
@@ -66,6 +75,7 @@ class Configuration(Security):
       silent). If they are given, `max_recipients` and `max_messages` are announced (LIMITS, RFC 9422).
     - `wait_timeout` is for how many seconds `wait_for` and its like wait where nothing else is said.
     - `proxy_protocol` expects HAProxy's PROXY header in front of each session.
+    - `allow_unused_rules` lets tests pass that have rules which never applied.
     - `directory` has addresses by name, or lists of them, which VRFY and EXPN then know.
     - Those of TLS and AUTH are the options of `Security`.
 
@@ -79,6 +89,9 @@ class Configuration(Security):
     hostname: str = "localhost"
     protocol: Literal["smtp", "lmtp"] = "smtp"
     hide: Collection[str] = ()
+    hide_after_tls: Collection[str] | None = None
+    advertise: Collection[str] = ()
+    advertise_after_tls: Collection[str] | None = None
     strict: bool = False
     data_size_limit: int = DATA_SIZE_DEFAULT
     command_size_limit: int = MAX_COMMAND_LINE
@@ -91,6 +104,7 @@ class Configuration(Security):
     timeout: float = 300.0
     wait_timeout: float = 5.0
     proxy_protocol: bool = False
+    allow_unused_rules: bool = False
     directory: Mapping[str, str | Collection[str]] | None = None
 
     def __post_init__(self) -> None:
@@ -119,10 +133,18 @@ class Configuration(Security):
             max_messages=self.max_messages or 0,
             max_commands=self.max_commands,
             max_errors=self.max_errors,
-            extensions=extensions.without(self.hide, configured),
+            extensions=self._announce(configured),
             directory=None if self.directory is None else _copy_directory(self.directory),
             **self.security_settings,
         )
+
+    def _announce(self, configured: list[Extension]) -> tuple[Extension, ...]:
+        hide = self.hide if self.hide_after_tls is None else self.hide_after_tls
+        advertise = self.advertise if self.advertise_after_tls is None else self.advertise_after_tls
+        before = extensions.announced(extensions.without(self.hide, configured), extensions.without(hide, configured))
+        early = [extensions.only(extensions.invented(line), secure=False) for line in self.advertise]
+        late = [extensions.only(extensions.invented(line), secure=True) for line in advertise]
+        return (*before, *early, *late)
 
 
 def read_options(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -239,6 +261,9 @@ KINDS = {
     "hostname": _TEXT,
     "protocol": _TEXT,
     "hide": _NAMES,
+    "hide_after_tls": _NAMES,
+    "advertise": _NAMES,
+    "advertise_after_tls": _NAMES,
     "strict": _TRUTH,
     "data_size_limit": _OCTETS,
     "command_size_limit": _OCTETS,
@@ -251,10 +276,13 @@ KINDS = {
     "timeout": _SECONDS,
     "wait_timeout": _SECONDS,
     "proxy_protocol": _TRUTH,
+    "allow_unused_rules": _TRUTH,
     "directory": Kind("a dict of addresses, or lists of them, by name", _is_directory, copy=_copy_directory),
     "tls": Kind("'starttls' or 'implicit'", _TEXT.accepts),
     "require_tls": _TRUTH,
     "ssl_context": Kind("an ssl.SSLContext", _is_ssl_context),
+    "certificate": Kind("'expired', 'not-yet-valid', 'wrong-host' or 'self-signed'", _TEXT.accepts),
+    "maximum_tls_version": Kind("'TLSv1.2' or 'TLSv1.3'", _TEXT.accepts),
     "client_certificates": Kind("'optional' or 'required'", _TEXT.accepts),
     "users": Kind(
         "a dict of passwords by name, or a function that returns the password for a name",

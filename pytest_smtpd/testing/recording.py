@@ -10,36 +10,29 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_smtpd.protocol.events import Refusal
-from pytest_smtpd.protocol.grammar import format_parameters
-from pytest_smtpd.protocol.mail import Content, Mail
 from pytest_smtpd.protocol.replies import Reply
-from pytest_smtpd.smtpd.channel import SMTPChannel
 from pytest_smtpd.smtpd.server import SMTPServer
 
 from .access import Access
 from .assertions import Assertions
-from .dialogue import Dialogue
-from .explanation import (
-    Incidents,
-    Section,
-    describe_session,
-    format_dialogues,
-    format_envelope,
-    format_errors,
-    format_peer,
-)
-from .message import Message
+from .channel import RecordingChannel
+from .deliveries import Deliveries
+from .explanation import Incidents, Section, format_dialogues, format_envelope, format_errors, format_peer
+from .faults import Rules
 from .options import Configuration, check_address, configure, read_options
 from .outbox import Generation, Outbox
+from .presets import Presets
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterator, Mapping
     from typing import Unpack
 
-    from pytest_smtpd.protocol.events import Event
+    from pytest_smtpd.network.connection import Address
     from pytest_smtpd.protocol.state import Settings
 
+    from .dialogue import Dialogue
+    from .message import Message
     from .options import Options
 
 #: How many dialogues are kept.
@@ -104,94 +97,7 @@ class _GuardedUsers:
             raise Refusal(_NO_PASSWORDS) from error
 
 
-class RecordingChannel(SMTPChannel):
-    """Records each message before its 250 is sent."""
-
-    smtp_server: RecordingServer
-    #: When the transaction began.
-    _generation: Generation
-    #: What is said on this connection in the present generation, and which that is.
-    _dialogue: Dialogue
-    _dialogue_generation: Generation | None = None
-
-    @property
-    def dialogue(self) -> Dialogue:
-        """What is said on this connection, since it was made or since the server was cleared."""
-        generation = self.smtp_server.messages.generation
-        if self._dialogue_generation is not generation:
-            enhanced = "ENHANCEDSTATUSCODES" in self.session.state.settings.keywords
-            self._dialogue = Dialogue(self.peer, self.smtp_server.clock(), enhanced=enhanced)
-            self._dialogue_generation = self.smtp_server.begin_dialogue(self._dialogue)
-        return self._dialogue
-
-    def __str__(self) -> str:
-        if self._dialogue_generation is None:
-            return f"{format_peer(self.peer)}: the client said nothing"
-        return describe_session(self._dialogue)
-
-    def settle(self, event: Event, reply: Reply) -> None:
-        """Note the exchange, record a message, send."""
-        self.dialogue.add(self.smtp_server.clock(), event, reply)
-        super().settle(event, reply)
-
-    def end(self, reply: Reply) -> None:
-        """End the session unasked, and note it."""
-        if not self.session.state.closing:
-            self.dialogue.add(self.smtp_server.clock(), None, reply)
-        super().end(reply)
-
-    def tls_established(self) -> None:
-        """Begin anew, encrypted, and note it."""
-        self.dialogue.remark(self.smtp_server.clock(), "TLS is active")
-        super().tls_established()
-
-    def tls_failed(self, error: OSError) -> None:
-        """Note that TLS failed."""
-        self.dialogue.remark(self.smtp_server.clock(), f"TLS failed: {error}", is_failure=True)
-        super().tls_failed(error)
-
-    def answer(self, event: Event) -> Reply | None:
-        """Answer as usual; note when a transaction begins."""
-        if isinstance(event, Mail) and self.session.state.transaction is None:
-            self._generation = self.smtp_server.messages.generation
-        return super().answer(event)
-
-    def process(self, content: Content) -> Reply | None:
-        """Ask `process_message` only where there is one: it costs a copy of the content."""
-        return super().process(content) if self.smtp_server.has_hook else content.reply
-
-    def deliver(self, content: Content) -> None:
-        """Record the message."""
-        state, transaction = self.session.state, content.transaction
-        message = Message(
-            peer=self.peer,
-            mailfrom=transaction.reverse_path.mailbox,
-            rcpttos=[transaction.forward_paths[index].mailbox for index in content.accepted],
-            data=content.data,
-            mail_options=format_parameters(transaction.parameters),
-            rcpt_options=[format_parameters(transaction.forward_parameters[index]) for index in content.accepted],
-            rejected=list(transaction.rejected),
-            helo=state.helo or "",
-            esmtp=state.esmtp,
-            tls=self.conn.tls.info if self.conn.tls else None,
-            auth=state.identity,
-            envelope_lints=tuple(transaction.lints),
-            dialogue=self.dialogue,
-        )
-        self.smtp_server.record(message, self._generation)
-
-    def connection_lost(self) -> None:
-        """Record the transaction that this ends, if there is one."""
-        if self._dialogue_generation is not None:
-            self._dialogue.ended = True
-        if self.session.state.transaction is not None:
-            self.smtp_server.note_aborted(
-                AbortedTransaction(self.peer, self.mailfrom or "", self.rcpttos), self._generation
-            )
-        super().connection_lost()
-
-
-class RecordingServer(Access, SMTPServer, Assertions):
+class RecordingServer(Access, SMTPServer, Assertions, Deliveries, Presets):
     """An SMTP server on (host, port), port 0 for any free one, that records messages.
 
         with RecordingServer() as server:
@@ -219,6 +125,8 @@ class RecordingServer(Access, SMTPServer, Assertions):
         self.tls_failures: list[TLSFailure] = []
         #: The messages that came for an owner before the present one; see `clear`.
         self.late: list[LateMessage] = []
+        #: What `on` has added.
+        self.rules = Rules(self.call)
         check_address(host, port)
         self._initial: Mapping[str, Any] = read_options(options)
         self._given: Mapping[str, Any] = self._initial
@@ -242,6 +150,7 @@ class RecordingServer(Access, SMTPServer, Assertions):
         self.timeout = configuration.timeout
         self.wait_timeout = configuration.wait_timeout
         self.proxy_protocol = configuration.proxy_protocol
+        self.allow_unused_rules = configuration.allow_unused_rules
         self.ssl_context = context
         self.implicit_tls = configuration.tls == "implicit"
 
@@ -289,6 +198,7 @@ class RecordingServer(Access, SMTPServer, Assertions):
         Where that changes options, sessions that are open are ended with 421: they would go on with others.
         Raises TypeError and ValueError as the constructor does.
         """
+        self.end_rules()
         try:
             self._use({**self._initial, **read_options(options)}, partial(self.end_sessions, _OPTIONS_CHANGED))
         finally:
@@ -324,11 +234,11 @@ class RecordingServer(Access, SMTPServer, Assertions):
         if not self.messages.add(message, generation) and generation.owner != self.messages.generation.owner:
             self.late.append(LateMessage(message, generation.owner))
 
-    def note_aborted(self, aborted: AbortedTransaction, generation: Generation) -> None:
+    def note_aborted(self, peer: Address, mailfrom: str, rcpttos: list[str], generation: Generation) -> None:
         """Keep a transaction that was begun in this generation and not ended."""
         with self._clearing:
             if generation is self.messages.generation:
-                self.aborted.append(aborted)
+                self.aborted.append(AbortedTransaction(peer, mailfrom, rcpttos))
 
     @property
     def dialogues(self) -> list[Dialogue]:
@@ -358,6 +268,7 @@ class RecordingServer(Access, SMTPServer, Assertions):
             *Section("Exceptions in the server", map(repr, self.errors)).lines,
             *([] if dialogues else [f"No client has connected to {self.public_url}.{stopped}"]),
             *Incidents(dialogues).lines,
+            *Section("Rules", [rule.summary for rule in self.rules]).lines,
         ]
 
     def explain_idle(self, ending: str) -> str:

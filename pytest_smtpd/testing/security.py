@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from pytest_smtpd.protocol.auth import AUTH
 from pytest_smtpd.protocol.replies import Reply
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pytest_smtpd.protocol.sasl import Users
     from pytest_smtpd.protocol.state import Extension
 
+#: The bundled certificates that clients have to refuse.
+Certificate: TypeAlias = Literal["expired", "not-yet-valid", "wrong-host", "self-signed"]
+
 #: What most servers in the field offer.
 _USUAL_MECHANISMS = ("PLAIN", "LOGIN")
 
@@ -28,9 +31,10 @@ class Security:
     """How connections are encrypted and clients authenticate.
 
     `tls` is "starttls" (offered), "implicit" (before the greeting) or None; `require_tls` and `ssl_context`
-    stand for "starttls" where it is not given. `require_tls` refuses all that should not be said before
-    STARTTLS. `ssl_context` is used instead of one with the bundled certificate. `client_certificates` has
-    clients asked for a certificate, "optional" or "required", which the bundled CA must have signed.
+    stand for "starttls" where it is not given, as do the other options of TLS. `require_tls` refuses all that
+    should not be said before STARTTLS. `ssl_context` is used instead of one with the bundled certificate.
+    `certificate` has the server show one that clients must refuse: "expired", "not-yet-valid", "wrong-host" or
+    "self-signed". `maximum_tls_version` is "TLSv1.2" or "TLSv1.3". `client_certificates` has clients asked for a certificate, "optional" or "required", which the bundled CA must have signed.
 
     `users` maps names to passwords, or is a function that returns the password for a name (None: no such
     user); without it anybody is accepted, with any password. `require_auth` refuses mail from who has not
@@ -45,6 +49,8 @@ class Security:
     tls: Literal["starttls", "implicit"] | None = None
     require_tls: bool = False
     ssl_context: ssl.SSLContext | None = None
+    certificate: Certificate | None = None
+    maximum_tls_version: Literal["TLSv1.2", "TLSv1.3"] | None = None
     client_certificates: Literal["optional", "required"] | None = None
     users: Mapping[str, str] | Users = None
     require_auth: bool = False
@@ -66,12 +72,27 @@ class Security:
             raise ValueError(msg)
         self._check_encryption_required()
         settle = object.__setattr__
-        if self.tls is None and (self.require_tls or self.ssl_context or self.client_certificates):
+        self._check_choices()
+        if self.tls is None and (self.require_tls or self.ssl_context or self._context_options):
             settle(self, "tls", "starttls")
         if self.auth_mechanisms is None:
             wanted = self.users is not None or self.require_auth
             settle(self, "auth_mechanisms", _USUAL_MECHANISMS if wanted else ())
         settle(self, "auth_mechanisms", tuple(self._check_mechanisms(self.auth_mechanisms or ())))
+
+    @property
+    def _context_options(self) -> dict[str, str]:
+        """The options that your own context decides about."""
+        names = ("certificate", "maximum_tls_version", "client_certificates")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    def _check_choices(self) -> None:
+        choices = {"certificate": get_args(Certificate), "maximum_tls_version": ("TLSv1.2", "TLSv1.3")}
+        for name, possible in choices.items():
+            value = getattr(self, name)
+            if value not in {None, *possible}:
+                msg = f"{name} is {', '.join(map(repr, possible))} or None, not {value!r}"
+                raise ValueError(msg)
 
     def _check_encryption_required(self) -> None:
         try:
@@ -85,8 +106,8 @@ class Security:
     def _check_context(self, context: ssl.SSLContext) -> None:
         import ssl
 
-        if self.client_certificates is not None:
-            msg = "client_certificates: your own ssl_context decides whether clients are asked for certificates"
+        if given := self._context_options:
+            msg = f"{', '.join(given)}: your own ssl_context decides about that"
             raise ValueError(msg)
         if context.protocol is ssl.PROTOCOL_TLS_CLIENT:
             msg = "ssl_context is one for clients; a server's is made with ssl.PROTOCOL_TLS_SERVER"
@@ -108,9 +129,16 @@ class Security:
         """What TLS is done with, None for no TLS; ssl is imported for no less."""
         if self.tls is None or self.ssl_context is not None:
             return self.ssl_context
-        from pytest_smtpd.network.tls import server_context
+        import ssl
 
-        return server_context(client_certificates=self.client_certificates)
+        from pytest_smtpd.network.tls import CERTIFICATES, server_context
+
+        version = self.maximum_tls_version and ssl.TLSVersion[self.maximum_tls_version.replace(".", "_")]
+        return server_context(
+            self.certificate or CERTIFICATES[0],
+            client_certificates=self.client_certificates,
+            maximum_version=version or None,
+        )
 
     @property
     def login(self) -> tuple[str, str] | None:

@@ -24,7 +24,7 @@ from pytest_smtpd.protocol.events import Command
 from pytest_smtpd.protocol.mail import Content
 from pytest_smtpd.protocol.replies import Reply
 from pytest_smtpd.smtpd.channel import HANDSHAKE_SECONDS
-from pytest_smtpd.testing.recording import RecordingChannel
+from pytest_smtpd.testing.channel import RecordingChannel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

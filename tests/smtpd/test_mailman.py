@@ -13,7 +13,7 @@ from support import RawClient
 
 from pytest_smtpd import RecordingServer, Reply, smtpd
 from pytest_smtpd.smtpd.mailman import MAX_RECEIPTS, Receipts
-from pytest_smtpd.testing.recording import RecordingChannel
+from pytest_smtpd.testing.channel import RecordingChannel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -16,7 +16,7 @@ import pytest
 from support import RawClient
 
 from pytest_smtpd import Attachment, Lint, Message, RecordingServer, RejectedRecipient, Reply
-from pytest_smtpd.testing.recording import RecordingChannel
+from pytest_smtpd.testing.channel import RecordingChannel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -92,6 +92,11 @@ VALUES: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"encryption_required": 538}, TypeError, "encryption_required is a reply such as '538 5.7.11 No', not 538"),
     ({"encryption_required": "No"}, ValueError, "encryption_required is a reply such as '538 5.7.11 No', not 'No'"),
     ({"encryption_required": "250 OK"}, ValueError, "encryption_required is a reply such as '538 5.7.11 No', not "),
+    ({"advertise": ["XFOO  bar"]}, ValueError, "advertise: a line of the EHLO reply is a keyword, and parameters"),
+    ({"advertise": [""]}, ValueError, "advertise: a line of the EHLO reply is a keyword, and parameters"),
+    ({"advertise": ["X\r\nY"]}, ValueError, "advertise: a line of the EHLO reply is a keyword, and parameters"),
+    ({"hide_after_tls": ["SIZ"]}, ValueError, "hide: no extension is called SIZ"),
+    ({"allow_unused_rules": 1}, TypeError, "allow_unused_rules is True or False, not 1"),
     ({"hostname": "a b"}, ValueError, "hostname is a domain or an address literal, not 'a b'"),
     ({"protocol": "esmtp"}, ValueError, "protocol is 'smtp' or 'lmtp', not 'esmtp'"),
     ({"require_aut": True}, TypeError, "there is no option 'require_aut': did you mean require_auth?"),
@@ -297,3 +302,51 @@ def test_reset_ends_sessions_where_options_change(server: RecordingServer) -> No
     server.wait_until_idle()
     assert not server.is_used
     assert (server.dialogues, server.aborted, server.late) == ([], [], [])
+
+
+# What EHLO says.
+
+
+def offers(options: dict[str, Any]) -> tuple[set[str], set[str]]:
+    """Return the lines of the EHLO reply before TLS and after, without the first one."""
+    with RecordingServer(tls="starttls", **options) as server, smtplib.SMTP("localhost", server.port) as client:
+        before = client.ehlo()[1].decode().splitlines()[1:]
+        client.starttls(context=server.client_ssl_context)
+        after = client.ehlo()[1].decode().splitlines()[1:]
+        assert len(before) == len(set(before))
+        return set(before), set(after)
+
+
+@pytest.mark.parametrize(
+    ("options", "before", "after"),
+    [
+        ({"hide": ["SIZE"]}, {"-SIZE 33554432"}, {"-SIZE 33554432"}),
+        ({"hide": ["DSN"], "hide_after_tls": []}, {"-DSN"}, set()),
+        ({"hide_after_tls": ["DSN", "help"]}, set(), {"-DSN", "-HELP"}),
+        ({"hide": "DSN", "hide_after_tls": "DSN"}, {"-DSN"}, {"-DSN"}),
+        ({"advertise": ["XFOO", "XBAR a b"]}, {"+XFOO", "+XBAR a b"}, {"+XFOO", "+XBAR a b"}),
+        ({"advertise": "XFOO", "advertise_after_tls": ()}, {"+XFOO"}, set()),
+        ({"advertise_after_tls": ["AUTH PLAIN"]}, set(), {"+AUTH PLAIN"}),
+        ({"hide": ["SIZE"], "advertise": ["SIZE 10"]}, {"-SIZE 33554432", "+SIZE 10"}, {"-SIZE 33554432", "+SIZE 10"}),
+    ],
+)
+def test_extensions_are_hidden_and_invented(options: dict[str, Any], before: set[str], after: set[str]) -> None:
+    """EHLO lacks what is hidden and has what is invented, after TLS the same or something else."""
+    for usual, found, expected in zip(offers({}), offers(options), (before, after), strict=True):
+        differences = {f"+{line}" for line in found - usual} | {f"-{line}" for line in usual - found}
+        assert differences == expected
+
+
+def test_nothing_is_behind_an_invented_extension() -> None:
+    """A server that advertises what it does not have answers 500 to it; what is hidden only once is served."""
+    with (
+        RecordingServer(hide=["CHUNKING"], advertise=["CHUNKING", "XFOO"]) as server,
+        RawClient(server.address) as client,
+    ):
+        client.read_reply()
+        assert "CHUNKING" in client.ask("EHLO client.example")
+        assert [client.ask(command)[:3] for command in ("BDAT 0 LAST", "XFOO")] == ["500", "500"]
+    with RecordingServer(hide=["CHUNKING"], hide_after_tls=[]) as server, RawClient(server.address) as client:
+        client.read_reply()
+        assert "CHUNKING" not in client.ask("EHLO client.example")
+        assert client.ask("BDAT 0 LAST")[:3] == "503"

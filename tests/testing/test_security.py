@@ -212,6 +212,8 @@ NONSENSE: list[tuple[dict[str, Any], str]] = [
     ({"tls": "ssl"}, r"^tls is 'starttls', 'implicit' or None, not 'ssl'"),
     ({"users": {"ada": b"secret"}}, r"^users: passwords are strings"),
     ({"tls": ""}, r"^tls is .* not ''"),
+    ({"certificate": "localhost"}, r"^certificate is 'expired', .*'self-signed' or None, not 'localhost'"),
+    ({"maximum_tls_version": "TLSv1.1"}, r"^maximum_tls_version is 'TLSv1.2', 'TLSv1.3' or None, not 'TLSv1.1'"),
     ({"tls": "STARTTLS"}, r"^tls is .* not 'STARTTLS'"),
     ({"client_certificates": "always"}, r"client_certificates is None, 'optional' or 'required', not 'always'"),
     ({"auth_mechanisms": ["DIGEST-MD5"]}, r"^auth_mechanisms: there is no DIGEST-MD5; there are .*CRAM-MD5.*PLAIN"),
@@ -232,10 +234,53 @@ def test_values_that_make_no_sense_are_errors(options: dict[str, Any], error: st
         RecordingServer(**options).close()
 
 
-def test_a_context_decides_what_clients_are_asked_for() -> None:
-    """`client_certificates` beside `ssl_context` is an error: it would be ignored, and nobody asked for anything."""
-    with pytest.raises(ValueError, match="client_certificates"):
-        RecordingServer(ssl_context=server_context(), client_certificates="required").close()
+CONTEXT_OPTIONS = ({"client_certificates": "required"}, {"certificate": "expired"}, {"maximum_tls_version": "TLSv1.2"})
+
+
+@pytest.mark.parametrize("options", CONTEXT_OPTIONS, ids=describe)
+def test_a_context_decides_about_tls(options: dict[str, Any]) -> None:
+    """Other options of TLS beside `ssl_context` are errors: they would be ignored."""
+    with pytest.raises(ValueError, match=f"^{next(iter(options))}: your own ssl_context decides about that"):
+        RecordingServer(ssl_context=server_context(), **options).close()
+
+
+@pytest.mark.parametrize(
+    ("certificate", "error"),
+    [
+        ("expired", "certificate has expired"),
+        ("not-yet-valid", "certificate is not yet valid"),
+        ("wrong-host", "Hostname mismatch"),
+        ("self-signed", "self[- ]signed certificate"),
+    ],
+)
+@pytest.mark.parametrize("tls", [None, "implicit"])
+def test_a_bad_certificate_is_refused_by_who_looks(certificate: Any, error: str, tls: Any) -> None:
+    """Clients that verify refuse a bad certificate, others take it; without `tls` it comes with STARTTLS."""
+    with RecordingServer(certificate=certificate, tls=tls) as server:
+
+        def connect(context: ssl.SSLContext) -> None:
+            if tls:
+                smtplib.SMTP_SSL("localhost", server.port, context=context).close()
+                return
+            client = smtplib.SMTP("localhost", server.port)
+            try:
+                client.starttls(context=context)
+            finally:
+                client.close()
+
+        with pytest.raises(ssl.SSLCertVerificationError, match=error):
+            connect(server.client_ssl_context)
+        connect(ssl._create_unverified_context())  # noqa: S323, SLF001 - what careless clients use
+
+
+@pytest.mark.parametrize("version", ["TLSv1.2", "TLSv1.3"])
+def test_the_highest_version_of_tls_is_an_option(version: Any) -> None:
+    """Clients get no higher version of TLS than the server has."""
+    with RecordingServer(maximum_tls_version=version) as server, smtplib.SMTP("localhost", server.port) as client:
+        client.starttls(context=server.client_ssl_context)
+        client.sendmail("ada@example.org", "bob@example.org", "")
+        assert isinstance(client.sock, ssl.SSLSocket)
+        assert client.sock.version() == version
 
 
 def test_a_context_for_clients_is_an_error() -> None:

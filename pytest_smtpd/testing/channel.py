@@ -1,0 +1,370 @@
+"""RecordingChannel: one client's session on a RecordingServer: notes, records, and lets rules apply."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from pytest_smtpd.protocol.events import Command
+from pytest_smtpd.protocol.grammar import Path, format_parameters
+from pytest_smtpd.protocol.mail import Arrival, Content, Mail, Rcpt
+from pytest_smtpd.protocol.replies import SILENCE
+from pytest_smtpd.protocol.state import Transaction
+from pytest_smtpd.smtpd.channel import Server, SMTPChannel
+
+from .actions import Run, acceptance
+from .dialogue import Dialogue
+from .explanation import describe_session, format_peer
+from .message import Message
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pytest_smtpd.network.connection import Address
+    from pytest_smtpd.protocol.events import Event
+    from pytest_smtpd.protocol.replies import Reply
+
+    from .actions import Occasion
+    from .faults import Rule, Rules
+    from .outbox import Generation, Outbox
+
+
+class Recorder(Server, Protocol):
+    """What a channel needs of its server to record."""
+
+    messages: Outbox
+    rules: Rules
+
+    @property
+    def has_hook(self) -> bool:
+        """Whether a subclass answers messages."""
+
+    def begin_dialogue(self, dialogue: Dialogue) -> Generation:
+        """Keep what a client is going to say; return the generation to which it belongs."""
+
+    def record(self, message: Message, generation: Generation) -> None:
+        """Keep a message whose transaction began in this generation."""
+
+    def note_aborted(self, peer: Address, mailfrom: str, rcpttos: list[str], generation: Generation) -> None:
+        """Keep a transaction that was begun in this generation and not ended."""
+
+
+class RecordingChannel(SMTPChannel):
+    """Records each message before its 250 is sent; does what the server's rules say instead."""
+
+    smtp_server: Recorder
+    #: When the transaction began.
+    _generation: Generation
+    #: What is said on this connection in the present generation, and which that is.
+    _dialogue: Dialogue
+    _dialogue_generation: Generation | None = None
+    #: Whether an answer is being chosen, and `_advance` goes on by itself.
+    _choosing = False
+    #: What a rule does here, or has done last.
+    _run: Run | None = None
+
+    @property
+    def dialogue(self) -> Dialogue:
+        """What is said on this connection, since it was made or since the server was cleared."""
+        generation = self.smtp_server.messages.generation
+        if self._dialogue_generation is not generation:
+            enhanced = "ENHANCEDSTATUSCODES" in self.session.state.settings.keywords
+            self._dialogue = Dialogue(self.peer, self.smtp_server.clock(), enhanced=enhanced)
+            self._dialogue_generation = self.smtp_server.begin_dialogue(self._dialogue)
+        return self._dialogue
+
+    def __str__(self) -> str:
+        if self._dialogue_generation is None:
+            return f"{format_peer(self.peer)}: the client said nothing"
+        return describe_session(self._dialogue)
+
+    def settle(self, event: Event, reply: Reply) -> None:
+        """Note the exchange, record a message, send."""
+        self.dialogue.add(self.smtp_server.clock(), event, reply)
+        super().settle(event, reply)
+
+    def tls_established(self) -> None:
+        """Begin anew, encrypted, and note it."""
+        self.dialogue.remark(self.smtp_server.clock(), "TLS is active")
+        super().tls_established()
+
+    def tls_failed(self, error: OSError) -> None:
+        """Note that TLS failed."""
+        self.dialogue.remark(self.smtp_server.clock(), f"TLS failed: {error}", is_failure=True)
+        super().tls_failed(error)
+
+    def connection_made(self) -> None:
+        """Begin, with the rules that there are."""
+        self.set_marks(self.smtp_server.rules.marks)
+        super().connection_made()
+
+    def end(self, reply: Reply) -> None:
+        """End the session unasked, and note it with what the client had asked."""
+        if not self.session.state.closing:
+            self.dialogue.add(self.smtp_server.clock(), self.session.waiting, reply)
+        if self._run is not None and self._run.is_amid_answer:
+            self.conn.abort()  # there is no room for a reply
+        else:
+            super().end(reply)
+
+    # How rules apply.
+
+    def _choose(self, event: Event) -> Reply | None:
+        """Answer as usual, unless a rule applies; note when a transaction begins."""
+        if isinstance(event, Mail) and self.session.state.transaction is None:
+            self._generation = self.smtp_server.messages.generation
+        if self.smtp_server.rules.given and (rule := self._find_rule(event)):
+            self._choosing = True
+            try:
+                self._apply(rule, _Completion(self, event) if isinstance(event, Content) else _Question(self, event))
+            finally:
+                self._choosing = False
+            return None
+        return super()._choose(event)
+
+    def _find_rule(self, event: Event) -> Rule | None:
+        if isinstance(event, Arrival):
+            return self._find_quietly("CONTENT", event)
+        return self.smtp_server.rules.find(event.stage, lambda: self.look(event))
+
+    def _find_quietly(self, stage: str, event: Arrival | None) -> Rule | None:
+        """Find a rule for what no answer is due to, so that a `match` that fails is not answered, either."""
+        try:
+            return self.smtp_server.rules.find(stage, lambda: self.look(event), event.mark if event else None)
+        except Exception as error:  # noqa: BLE001 - it reaches whoever stops the server
+            self.smtp_server.errors.append(error)
+            return None
+
+    def _apply(self, rule: Rule, occasion: Occasion) -> None:
+        rule.note(self.dialogue)
+        self.dialogue.remark(self.smtp_server.clock(), str(rule))
+        self._run = Run(rule.script, occasion)
+        self._run.resume()
+
+    def usual_answer(self, event: Event) -> Reply | None:
+        """Return what is answered where no rule applies."""
+        return self._guard(partial(super()._choose, event))
+
+    def complete(self, event: Event, reply: Reply, sent: Reply) -> None:
+        """Answer the event that waits with `sent`, which is `reply` or the rest of it."""
+        self.dialogue.add(self.smtp_server.clock(), event, reply)
+        super().settle(event, sent)
+        if not self._choosing:
+            self.idle_since = self.smtp_server.clock()
+            self.conn.resume_reading()
+            self._advance()
+
+    def set_marks(self, marks: Sequence[int]) -> None:
+        """Have rules apply when so many octets of content have come."""
+        self.session.marks = marks
+        self.conn.reads_large = self.conn.reads_large and not marks
+
+    def _start_tls(self) -> None:
+        if self.smtp_server.rules.given and (rule := self._find_quietly("TLS", None)):
+            self.conn.pause_reading()  # what the client sends by now is for the handshake
+            self._apply(rule, _Handshake(self))
+        else:
+            super()._start_tls()
+
+    def start_handshake(self) -> None:
+        """Begin TLS after all."""
+        self.idle_since = self.smtp_server.clock()
+        super()._start_tls()
+        self.conn.resume_reading()
+
+    # What rules do.
+
+    def store(self, content: Content) -> None:
+        """Record a message now for the recipients that it is about, whatever will be answered."""
+        if content.about:
+            self._record(content, content.about)
+        content.decided = True
+
+    def flush(self) -> None:
+        """Send the answers so far."""
+        if data := self.session.data_to_send():
+            self.conn.write(data)
+
+    def hang_up(self, remark: str, *, abort: bool = False) -> None:
+        """Close the connection behind the answers so far, without a word."""
+        if self.conn.is_closed:
+            return
+        if (event := self.session.waiting) is not None:
+            # Whoever has stored a message has taken it, without a word.
+            is_stored = isinstance(event, Content) and event.decided
+            self.dialogue.add(self.smtp_server.clock(), event, SILENCE if is_stored else None)
+            self._leave_unanswered(event)
+        self.flush()
+        self.dialogue.remark(self.smtp_server.clock(), remark)
+        self.session.state.closing = True
+        if abort:
+            self.conn.abort()
+        else:
+            self.conn.close()
+
+    def _leave_unanswered(self, event: Event) -> None:
+        """Record what has been accepted before: in LMTP each recipient has an answer (RFC 2033 4.2)."""
+        if isinstance(event, Content) and (event.accepted or event.decided):
+            if event.accepted:
+                self.deliver(event)
+            self.session.state.transaction = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing is to be sent any more."""
+        return self.session.state.closing or self.conn.is_closed
+
+    @property
+    def waits_for_rule(self) -> bool:
+        """Whether a rule lets the client wait."""
+        return self._run is not None and self._run.waits
+
+    @property
+    def owes_answer(self) -> bool:
+        """Whether the client waits for the server, and so is not idle."""
+        return super().owes_answer or self.waits_for_rule
+
+    # What is recorded.
+
+    def look(self, event: Event | None = None) -> Message:
+        """Return what is known of the message so far, as an event's command would make it."""
+        if isinstance(event, Content):
+            return self._make_message(event.transaction, event.about, event.data)
+        if isinstance(event, Command) and event.stage in {"EHLO", "HELO", "LHLO"}:
+            return replace(self.look(), helo=event.argument, esmtp=event.stage != "HELO")
+        transaction = self.session.state.transaction or Transaction(Path(""), (), {})
+        if isinstance(event, Mail):
+            transaction = Transaction(event.accepted_path, event.parameters, {})
+        elif isinstance(event, Rcpt):
+            # The one that is asked for, not those before.
+            transaction = replace(
+                transaction, forward_paths=[event.accepted_path], forward_parameters=[event.parameters]
+            )
+        data = event.data if isinstance(event, Arrival) else b""
+        return self._make_message(transaction, range(len(transaction.forward_paths)), data)
+
+    def process(self, content: Content) -> Reply | None:
+        """Ask `process_message` only where there is one: it costs a copy of the content."""
+        return super().process(content) if self.smtp_server.has_hook else content.reply
+
+    def deliver(self, content: Content) -> None:
+        """Record the message."""
+        self._record(content, content.accepted)
+
+    def _record(self, content: Content, recipients: Iterable[int]) -> None:
+        message = self._make_message(content.transaction, recipients, content.data)
+        self.smtp_server.record(message, self._generation)
+
+    def _make_message(self, transaction: Transaction, accepted: Iterable[int], data: bytes) -> Message:
+        state = self.session.state
+        return Message(
+            peer=self.peer,
+            mailfrom=transaction.reverse_path.mailbox,
+            rcpttos=[transaction.forward_paths[index].mailbox for index in accepted],
+            data=data,
+            mail_options=format_parameters(transaction.parameters),
+            rcpt_options=[format_parameters(transaction.forward_parameters[index]) for index in accepted],
+            rejected=list(transaction.rejected),
+            helo=state.helo or "",
+            esmtp=state.esmtp,
+            tls=self.conn.tls.info if self.conn.tls else None,
+            auth=state.identity,
+            envelope_lints=tuple(transaction.lints),
+            dialogue=self.dialogue,
+        )
+
+    def connection_lost(self) -> None:
+        """Tell the server of the transaction that this ends, if there is one."""
+        if self._dialogue_generation is not None:
+            self._dialogue.ended = True
+        if self.session.state.transaction is not None:
+            self.smtp_server.note_aborted(self.peer, self.mailfrom or "", self.rcpttos, self._generation)
+        if self._run is not None:
+            self._run.cancel()
+        super().connection_lost()
+
+
+class _Occasion:
+    """What a rule's script acts on; by itself there is nothing to answer, and things go on as they would."""
+
+    def __init__(self, channel: RecordingChannel) -> None:
+        self.channel = channel
+
+    def store(self) -> None:
+        """Record the message now."""
+
+    def drop(self) -> None:
+        """See to it that the message is not recorded."""
+
+    def usual_reply(self) -> Reply | None:
+        """Return what is answered where no rule applies; None: nothing, or it comes later."""
+        return None
+
+    def acceptance(self) -> Reply | None:
+        """Return the answer of who accepts whatever comes; None: there is none, things go on."""
+        return None
+
+    def octets_of(self, reply: Reply) -> bytes:
+        """Return a reply as it is sent."""
+        return reply.to_bytes()
+
+    def settle(self, reply: Reply | None, sent: Reply | None) -> None:
+        """Answer with `sent`, which is `reply` or the rest of it; None: go on."""
+        raise NotImplementedError
+
+
+class _Question(_Occasion):
+    """An event of the session."""
+
+    def __init__(self, channel: RecordingChannel, event: Event) -> None:
+        super().__init__(channel)
+        self._event = event
+
+    def usual_reply(self) -> Reply | None:
+        """Return what a subclass or the session answers."""
+        return self.channel.usual_answer(self._event)
+
+    def acceptance(self) -> Reply:
+        """Return the session's answer if that accepts, too."""
+        usual = self._event.reply
+        return acceptance(self._event.stage) if usual.is_negative else usual
+
+    def octets_of(self, reply: Reply) -> bytes:
+        """Return a reply as the session sends it, with its enhanced status code where that is offered."""
+        return self.channel.session.octets_of(self._event, reply)
+
+    def settle(self, reply: Reply | None, sent: Reply | None) -> None:
+        """Answer."""
+        if reply is not None and sent is not None:
+            self.channel.complete(self._event, reply, sent)
+
+
+class _Completion(_Question):
+    """The end of content."""
+
+    def __init__(self, channel: RecordingChannel, content: Content) -> None:
+        super().__init__(channel, content)
+        self._content = content
+
+    def store(self) -> None:
+        """Record the message now."""
+        self.channel.store(self._content)
+
+    def drop(self) -> None:
+        """See to it that the message is not recorded."""
+        self._content.decided = True
+
+
+class _Handshake(_Occasion):
+    """The beginning of TLS. An answer to it is one in plain text."""
+
+    def settle(self, reply: Reply | None, sent: Reply | None) -> None:
+        """Begin TLS, or send something else and close."""
+        channel = self.channel
+        if reply is None or sent is None:
+            channel.start_handshake()
+        else:
+            channel.dialogue.add(channel.smtp_server.clock(), None, reply)
+            channel.conn.write(sent.to_bytes())
+            channel.hang_up("the server has closed the connection")
