@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support import RawClient, split_replies
 
-from pytest_smtpd import RecordingServer
+from pytest_smtpd import RecordingServer, Reply
 from pytest_smtpd.testing.channel import RecordingChannel
 
 if TYPE_CHECKING:
@@ -490,6 +490,15 @@ def test_a_hook_that_blocks_is_asked_behind_a_rule() -> None:
             client.send(CONTENT + b".\r\nNOOP\r\n")
             assert [client.read_reply() for _ in range(2)] == ["250 2.6.0 Queued", "250 2.0.0 OK"]
         assert server.messages.one().data == CONTENT
+
+
+def test_a_session_ends_once(server: RecordingServer) -> None:
+    """Who is told of the end twice has said so once, also in the dialogue."""
+    with greeted(server) as client:
+        [channel] = server._channels  # noqa: SLF001 - what ends it
+        server.call(lambda: [channel.end(Reply(421, "Bye")) for _ in range(2)])
+        assert [client.read_reply()[:3] for _ in range(2)] == ["421", ""]
+    assert str(server.dialogues[0]).count("421") == 1
 
 
 # Time-outs.
