@@ -496,7 +496,8 @@ def test_a_session_ends_once(server: RecordingServer) -> None:
     """Who is told of the end twice has said so once, also in the dialogue."""
     with greeted(server) as client:
         [channel] = server._channels  # noqa: SLF001 - what ends it
-        server.call(lambda: [channel.end(Reply(421, "Bye")) for _ in range(2)])
+        for _ in range(2):
+            server.call(lambda: channel.end(Reply(421, "Bye")))
         assert [client.read_reply()[:3] for _ in range(2)] == ["421", ""]
     assert str(server.dialogues[0]).count("421") == 1
 
