@@ -17,6 +17,7 @@ from .shown import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from types import TracebackType
 
     from pytest_smtpd.protocol.replies import Reply
 
@@ -36,6 +37,9 @@ _LISTED_RECIPIENTS, _LONGEST_ADDRESS = 5, 256
 
 #: What the first of several lines of a reply has behind its code.
 _MORE_LINES = re.compile(r"^((?:S: )?[0-9]{3})-")
+
+#: The modules that call hooks, and keep what these raise.
+_CALLERS_OF_HOOKS = {"pytest_smtpd.smtpd.channel", "pytest_smtpd.network.loop"}
 
 
 def format_envelope(mailfrom: str, rcpttos: Sequence[str]) -> str:
@@ -206,7 +210,15 @@ def format_errors(errors: Sequence[BaseException]) -> list[str]:
     """Return the tracebacks of what hooks have raised: of the first ones, and of each the end."""
     lines = []
     for error in errors[:MAX_ERRORS]:
-        traced = "".join(traceback.format_exception(error)).splitlines()
+        traced = "".join(traceback.format_exception(type(error), error, _hook_traceback(error))).splitlines()
         lines += ["…"] if len(traced) > MAX_LINES else []
         lines += [shorten(line, MAX_WIDTH) for line in traced[-MAX_LINES:]]
     return [*lines, f"… and {len(errors) - MAX_ERRORS} more"] if len(errors) > MAX_ERRORS else lines
+
+
+def _hook_traceback(error: BaseException) -> TracebackType | None:
+    """Return the traceback from where a hook was called, without where it was raised once more to fail a test."""
+    entry = error.__traceback__
+    while entry is not None and entry.tb_frame.f_globals.get("__name__") not in _CALLERS_OF_HOOKS:
+        entry = entry.tb_next
+    return entry or error.__traceback__
