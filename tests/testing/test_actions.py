@@ -285,7 +285,8 @@ def test_stopping_the_server_lets_all_go(stage: str, wait: Callable[[Rule], Rule
         pool.submit(server.stop).result()
         assert client.read_reply()[:3] == "421"
         assert client.read_reply() == ""
-    rule.release()  # there is nobody any more
+    rule.release()  # there is nobody any more, and what was not answered is not recorded
+    assert len(server.messages) == 0
 
 
 def test_hold_waits_until_it_is_released(server: RecordingServer) -> None:

@@ -274,7 +274,9 @@ def test_a_rule_knows_its_dialogues(server: RecordingServer) -> None:
     assert len(rule.dialogues) == 2
     lines = str(rule.dialogues[0]).splitlines()
     begin = lines.index("   (on('RCPT', times=3).delay(0.001).reject())")
-    assert lines[begin + 1 : begin + 3] == ["C: RCPT TO:<a@example.org>", "S: 550 5.1.1 No such user here"]
+    # smtplib writes "to:" since Python 3.13.
+    assert lines[begin + 1].replace("to:", "TO:") == "C: RCPT TO:<a@example.org>"
+    assert lines[begin + 2] == "S: 550 5.1.1 No such user here"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support import RawClient, split_replies
 
-from pytest_smtpd import RecordingServer
+from pytest_smtpd import RecordingServer, Reply
 from pytest_smtpd.testing.channel import RecordingChannel
 
 if TYPE_CHECKING:
@@ -269,9 +269,10 @@ def encrypt(server: RecordingServer) -> smtplib.SMTP:
         lambda rule: rule.delay(0.01).reset(),
         lambda rule: rule.reject("What is TLS?"),
         lambda rule: rule.raw(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
-        lambda rule: rule.fragment(3).reject("What is TLS?").disconnect(),
+        lambda rule: rule.fragment(3).reject("What is TLS?"),
+        lambda rule: rule.reject("What is TLS?").disconnect(),
     ],
-    ids=["disconnect", "reset", "plain text", "raw", "fragments"],
+    ids=["disconnect", "reset", "plain text", "raw", "fragments", "both"],
 )
 def test_a_handshake_fails(tls: RecordingServer, act: Callable[[Rule], Rule]) -> None:
     """At TLS the connection may end, or an answer come in plain text: no client gets any further."""
@@ -467,6 +468,38 @@ def test_an_answer_that_comes_later_comes_behind_a_rule() -> None:
             [channel] = server._channels  # noqa: SLF001 - a hook knows its channel
             server.call(lambda: channel.push("250 2.0.0 At last"))
             assert [client.read_reply() for _ in range(2)] == ["250 2.0.0 At last", "250 2.0.0 OK"]
+
+
+class Blocking(RecordingServer):
+    """Answers messages in a worker."""
+
+    blocking = True
+
+    def process_message(self, *args: Any, **kwargs: Any) -> str:
+        """Answer with something of its own."""
+        return "250 2.6.0 Queued"
+
+
+def test_a_hook_that_blocks_is_asked_behind_a_rule() -> None:
+    """What a worker answers is sent and recorded as without the rule, and what was pipelined comes behind."""
+    with Blocking() as server:
+        server.on("CONTENT").delay(0.01)
+        with greeted(server) as client:
+            for command in BEGIN:
+                client.ask(command)
+            client.send(CONTENT + b".\r\nNOOP\r\n")
+            assert [client.read_reply() for _ in range(2)] == ["250 2.6.0 Queued", "250 2.0.0 OK"]
+        assert server.messages.one().data == CONTENT
+
+
+def test_a_session_ends_once(server: RecordingServer) -> None:
+    """Who is told of the end twice has said so once, also in the dialogue."""
+    with greeted(server) as client:
+        [channel] = server._channels  # noqa: SLF001 - what ends it
+        for _ in range(2):
+            server.call(lambda: channel.end(Reply(421, "Bye")))
+        assert [client.read_reply()[:3] for _ in range(2)] == ["421", ""]
+    assert str(server.dialogues[0]).count("421") == 1
 
 
 # Time-outs.
