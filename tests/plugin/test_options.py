@@ -116,9 +116,14 @@ INI = {
     "hostname": ("mx.example.org", "mx.example.org"),
     "protocol": ("lmtp", "lmtp"),
     "hide": ("SIZE DSN", ["SIZE", "DSN"]),
+    "hide_after_tls": ("SIZE", ["SIZE"]),
+    "advertise": ("'XFOO bar' XBAZ", ["XFOO bar", "XBAZ"]),
+    "advertise_after_tls": ("XBAZ", ["XBAZ"]),
     "strict": ("yes", True),
     "tls": ("starttls", "starttls"),
     "require_tls": ("true", True),
+    "certificate": ("wrong-host", "wrong-host"),
+    "maximum_tls_version": ("TLSv1.2", "TLSv1.2"),
     "client_certificates": ("optional", "optional"),
     "require_auth": ("on", True),
     "auth_mechanisms": ("PLAIN XOAUTH2", ["PLAIN", "XOAUTH2"]),
@@ -134,6 +139,7 @@ INI = {
     "max_connections": ("9", 9),
     "timeout": ("10", 10.0),
     "proxy_protocol": ("no", False),
+    "allow_unused_rules": ("on", True),
 }
 VALUES = {name: value for name, (_, value) in INI.items() if value is not None}
 #: What these values come to.

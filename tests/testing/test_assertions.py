@@ -380,6 +380,7 @@ def test_a_message_may_come_after_the_event_loop(server: RecordingServer) -> Non
         loop.call_soon(loop.stop)
         loop.run_forever()
     coroutine = task.get_coro()
+    assert coroutine is not None
     loop.close()
     send(server, "Hello")
     assert len(server.messages) == 1
