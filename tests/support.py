@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
@@ -105,6 +106,10 @@ def converse(
         octets = [bytes([octet]) for octet in b"".join(segments)]
         assert play(octets, settings, answers or {}) == whole
     return whole
+
+
+#: The environment for programs that can't be measured: they lose their rights, or their imports are looked at.
+UNMEASURED = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
 
 
 class RawClient:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from support import RawClient
+from support import UNMEASURED, RawClient
 
 from pytest_smtpd import smtpd
 from pytest_smtpd.__main__ import main
@@ -46,7 +46,7 @@ class Program:
             cwd=directory,
             extra_groups=groups,
             # The package that is tested, also from there.
-            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONIOENCODING": "utf-8"},
+            env=UNMEASURED | {"PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONIOENCODING": "utf-8"},
         )
         assert self._process.stderr is not None
         assert self._process.stdout is not None
@@ -102,7 +102,7 @@ def run(*arguments: str, directory: Path | None = None) -> tuple[str, str, int]:
         timeout=DEADLINE,
         check=False,
         cwd=directory,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        env=UNMEASURED | {"PYTHONPATH": str(Path(__file__).parents[1])},
     )
     return ran.stdout, ran.stderr, ran.returncode
 

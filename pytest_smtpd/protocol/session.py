@@ -174,11 +174,6 @@ class Session:
         self.state.closing = True
         return reply.to_bytes(enhanced=self._enhanced)
 
-    @property
-    def receiving(self) -> Receiver | None:
-        """What takes the octets of content, if they come now."""
-        return self._receiving[0] if self._receiving else None
-
     def offer(self, settings: Settings) -> Reply:
         """Go by other settings from here on, for who offers each client what another server does.
 
