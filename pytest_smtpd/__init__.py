@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .protocol.sasl import Identity
     from .protocol.state import RejectedRecipient
     from .testing.catalogue import Fault, smtp_faults
+    from .testing.channel import RecordingChannel
     from .testing.dialogue import Dialogue
     from .testing.factory import ServerFactory
     from .testing.faults import Rule
@@ -41,6 +42,7 @@ __all__ = [
     "Messages",
     "NotificationRequest",
     "Outbox",
+    "RecordingChannel",
     "RecordingServer",
     "Refusal",
     "RejectedRecipient",
@@ -67,6 +69,7 @@ _MODULES = {
     "Messages": "testing.outbox",
     "NotificationRequest": "protocol.dsn",
     "Outbox": "testing.outbox",
+    "RecordingChannel": "testing.channel",
     "RecordingServer": "testing.recording",
     "Refusal": "protocol.events",
     "RejectedRecipient": "protocol.state",

@@ -31,7 +31,7 @@ _MARKER = "@pytest.mark.smtpd_server"
 #: What an option of the ini-file is that is not there.
 _UNSET: Final = object()
 #: The options of the ini-file: the type that pytest gives them, and the help.
-INI_OPTIONS: Final[dict[str, tuple[Literal["string", "int", "float", "bool", "args"], str]]] = {
+INI_OPTIONS: Final[dict[str, tuple[Literal["string", "int", "float", "bool", "args", "linelist"], str]]] = {
     "host": ("string", "Where smtpd_server listens: an address, or the path of a Unix socket (127.0.0.1)"),
     "port": ("int", "The port of smtpd_server; 0: any free one (0)"),
     "wait_timeout": ("float", "How many seconds wait_for and its like wait at the most (5)"),
@@ -39,8 +39,8 @@ INI_OPTIONS: Final[dict[str, tuple[Literal["string", "int", "float", "bool", "ar
     "protocol": ("string", "smtp or lmtp (smtp)"),
     "hide": ("args", "Keywords of the extensions that smtpd_server does not offer"),
     "hide_after_tls": ("args", "What to hide instead of that where TLS is active"),
-    "advertise": ("args", "Lines that smtpd_server adds to its reply to EHLO"),
-    "advertise_after_tls": ("args", "What to add instead of that where TLS is active"),
+    "advertise": ("linelist", "Lines that smtpd_server adds to its reply to EHLO"),
+    "advertise_after_tls": ("linelist", "What to add instead of that where TLS is active"),
     "strict": ("bool", "Whether smtpd_server refuses what clients must not send (false)"),
     "tls": ("string", "starttls or implicit"),
     "require_tls": ("bool", "Whether smtpd_server refuses mail before STARTTLS (false)"),
@@ -171,7 +171,7 @@ def _session_options(config: pytest.Config, overridden: Mapping[str, Any]) -> di
 
     given = {name: config.getoption(f"smtpd_server_{name}") for name in ("host", "port")}
     sources = {
-        f"{config.inipath or '-o'}, smtpd_server_*": _read_ini(config, INI_OPTIONS),
+        f"{config.inipath or 'the ini-file'}, or -o: smtpd_server_*": _read_ini(config, INI_OPTIONS),
         "the fixture smtpd_server_options": overridden,
         "the command line": {name: value for name, value in given.items() if value is not None},
     }
@@ -280,7 +280,9 @@ def _check_rules(item: pytest.Item) -> None:
             try:
                 server.assert_rules_applied()
             except AssertionError as error:
-                _fail(f"{error}\n{_MARKER}", "allow_unused_rules=True lets the test pass")
+                of_session = server is item.config.stash.get(_SERVER, None)
+                place = _MARKER if of_session else "where this server is made"
+                _fail(f"{error}\n{place}", "allow_unused_rules=True lets the test pass")
 
 
 def _servers_of(item: pytest.Item) -> list[RecordingServer]:

@@ -82,8 +82,6 @@ class Program:
 def start(tmp_path: Path) -> Iterator[Callable[..., Program]]:
     """Start programs in an empty directory, and end them after the test."""
     with contextlib.ExitStack() as stack:
-        # Programs inherit it when Ctrl-C is ignored, as it is for what a shell runs in the background.
-        stack.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.default_int_handler))
 
         def start(*arguments: str, groups: list[int] | None = None) -> Program:
             program = Program(tmp_path, *arguments, groups=groups)

@@ -90,10 +90,10 @@ def prepare(options: Options, nobody: Nobody | None) -> None:
     if nobody:
         for name in _IMPORTED_LATE:
             import_module(name)
-        if options.json:
-            from .output import SAMPLE, describe
+        from .output import SAMPLE, describe
 
-            describe(SAMPLE)
+        describe(SAMPLE)
+        str(SAMPLE)
 
 
 def _make_directory(directory: Path, nobody: Nobody | None) -> None:

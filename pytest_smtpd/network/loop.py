@@ -335,7 +335,7 @@ class Loop:
     def _open(self, accepted: socket.socket, peer: Address | str, accept: Accept) -> None:
         accepted.settimeout(0)
         if not isinstance(peer, tuple):
-            peer = (peer, 0)  # a Unix socket's client has no address, or a path
+            peer = (os.fsdecode(peer), 0)  # a Unix socket's client has no address, or a path
         with contextlib.suppress(OSError):  # not every kind of socket has it, nor one that the client has reset
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = Connection(self, accepted, peer)

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from pytest_smtpd.protocol.events import Command, Connect, Refusal
-from pytest_smtpd.protocol.mail import Content
+from pytest_smtpd.protocol.mail import Arrival, Content
 from pytest_smtpd.protocol.proxy_protocol import ProxyProtocol, ProxyProtocolError
 from pytest_smtpd.protocol.replies import Reply
 from pytest_smtpd.protocol.session import NEED_DATA, Session
@@ -109,6 +109,8 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
         self._implicit_tls = server.implicit_tls
         self.timeout = server.timeout
         self._greeted = False
+        # What the client had sent behind the proxy's header, for TLS.
+        self._ahead = b""
         self._proxy: ProxyProtocol | None = None
         #: When the client said something last, by the server's clock.
         self.idle_since = server.clock()
@@ -146,8 +148,9 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
             return
         self._proxy = None
         self.peer = self.addr = proxy.header.source or self.peer
+        self._ahead = rest if self._implicit_tls else b""
         self._begin()
-        if rest:
+        if rest and not self._implicit_tls:
             self.conn.receive(rest)
 
     def _greet(self) -> None:
@@ -163,6 +166,9 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
             msg = "a server that offers TLS needs an ssl_context"
             raise RuntimeError(msg)
         self.conn.start_tls(TLS(self._ssl_context), HANDSHAKE_SECONDS)
+        ahead, self._ahead = self._ahead, b""
+        if ahead:
+            self.conn.receive(ahead)
 
     def tls_established(self) -> None:
         """Begin anew, encrypted."""
@@ -262,6 +268,8 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
         return _LOCAL_ERROR
 
     def _choose(self, event: Event) -> Reply | None:
+        if isinstance(event, Arrival):
+            return event.reply  # nobody is asked
         if self._sees_lines and not isinstance(event, Connect):
             return self._call(self._answer_line, event)
         if isinstance(event, Command) and (method := self._answering.get(event.verb)):
@@ -282,14 +290,20 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
 
         def work() -> None:
             reply = self._guard(choose) or _LOCAL_ERROR
-            self.conn.call(lambda: self._take_answer(event, reply))
+            self.conn.call(lambda: self._take_answer(event, self._show(reply)))
 
         self.smtp_server.workers.submit(work)
         return None
 
+    def _show(self, reply: Reply) -> Reply:
+        """Show a reply to a subclass that wants to see them all, and which may change it."""
+        if not self._sees_replies:
+            return reply
+        return self._guard(partial(self._call, self._push_lines, reply)) or reply
+
     def _take_answer(self, event: Event | None, reply: Reply) -> None:
         """Settle with the answer that has come at last; a client that has gone meanwhile asks no more."""
-        if event is None or event is not self.session.waiting:
+        if event is None or event is not self.session.waiting or self.session.state.closing or self.conn.is_closed:
             return
         self.idle_since = self.smtp_server.clock()
         self.settle(event, reply)

@@ -159,9 +159,6 @@ class MailmanChannel(ProxyChannel):
         others = [recipient for recipient in envelope.recipients if recipient not in lists]
         destinations = [(self.lists, self._for_mailman([recipient])) for recipient in lists]
         destinations += [(self.relay, envelope.to(others))] if others or not lists else []
-        if len(destinations) == 1:
-            [(relay, its_envelope)] = destinations
-            return relay.deliver(its_envelope, content)
         return self._deliver_to_all(destinations, content)
 
     def _deliver_to_all(self, destinations: list[tuple[Relay, Envelope]], content: RelayedContent) -> Reply:
@@ -171,7 +168,7 @@ class MailmanChannel(ProxyChannel):
         reply = OK
         for relay, envelope in destinations:
             lacking = [recipient for recipient in envelope.recipients if recipient.mailbox not in taken]
-            if not lacking:
+            if envelope.recipients and not lacking:
                 continue
             reply = relay.deliver(envelope.to(lacking), content)
             if not reply.is_positive:

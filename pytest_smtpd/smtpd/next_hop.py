@@ -34,6 +34,8 @@ MAX_REPLY = 65_536
 #: For how many seconds what a server said while it was sent content is waited for when it hung up.
 LAST_WORDS_SECONDS = 1.0
 
+#: How many digits the size that it offers may have (RFC 1870 3).
+MAX_SIZE_DIGITS = 20
 _READY, _OK = 220, 250
 _REPLY_LINE = re.compile(r"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL)
 
@@ -167,7 +169,8 @@ class Upstream(smtplib.SMTP):
         self._expect(_OK, (code, text))
         keywords = {keyword.upper(): value for keyword, value in self.esmtp_features.items()}
         size = keywords.get("SIZE", "")
-        self.features = Features(frozenset(keywords), int(size) if size.isdecimal() else 0)
+        is_size = size.isdecimal() and len(size) <= MAX_SIZE_DIGITS
+        self.features = Features(frozenset(keywords), int(size) if is_size else 0)
 
     @staticmethod
     def _expect(expected: int, reply: tuple[int, bytes]) -> None:

@@ -76,8 +76,13 @@ class Service(Sessions):
 
     @property
     def is_closed(self) -> bool:
-        """Whether the server was closed, and not started again since."""
-        return self.socket.fileno() < 0
+        """Whether the server was closed, and not for the time of a `down`, and not started again since."""
+        return self.socket.fileno() < 0 and not self._is_down
+
+    @property
+    def is_down(self) -> bool:
+        """Whether this is the time of a `down`."""
+        return self._is_down
 
     def take_errors(self) -> list[BaseException]:
         """Return what hooks have raised, and forget it: whoever asks sees to it that it is noticed."""
@@ -190,11 +195,14 @@ class Service(Sessions):
         """
         if self.workers.runs_here:
             self.workers.afterwards(self._close_soon)
-            return
+        else:
+            self._close(is_down=False)
+
+    def _close(self, *, is_down: bool) -> None:
         with self._changing:
             self._map.pop(self.socket.fileno(), None)
             self._closing = True
-            self._is_down = False
+            self._is_down = is_down
             if self._holder is not None:
                 self._holder.close()
                 self._holder = None
@@ -267,13 +275,17 @@ class Service(Sessions):
             if self._is_down:
                 msg = "the server is down already: down() can't be nested"
                 raise RuntimeError(msg)
-            if not self._serves_by_itself or self._thread in {None, threading.current_thread()}:
+            in_hook = self.workers.runs_here or self._thread is threading.current_thread()
+            if not self._serves_by_itself or self._thread is None or in_hook:
                 msg = "down() is for a server that start() or `with` has started, and not for its hooks"
                 raise RuntimeError(msg)
             holder = hold(self.socket)
-        self.close()
+        self._close(is_down=True)
         with self._changing:
-            self._is_down, self._holder = True, holder
+            if not self.is_closed:
+                self._holder = holder
+            elif holder is not None:  # another thread has stopped it meanwhile
+                holder.close()
 
     def __enter__(self) -> Self:
         return self.start()

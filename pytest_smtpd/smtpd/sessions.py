@@ -34,6 +34,8 @@ class Sessions:
         self._channels: set[SMTPChannel] = set()
         self._loop: Loop | None = None
         self._idle_timer: Timer | None = None
+        # A client may be refused at once, and who leaves has it looked whether all have.
+        self._is_accepting = False
         self._idle_calls: list[Callable[[], object]] = []
 
     @property
@@ -132,8 +134,14 @@ class Sessions:
         self.watch_idleness()
 
     def _call_if_idle(self) -> None:
-        if self._loop is not None:
-            self._loop.accept_waiting()
+        if self._is_accepting:
+            return
+        self._is_accepting = True
+        try:
+            if self._loop is not None:
+                self._loop.accept_waiting()
+        finally:
+            self._is_accepting = False
         if not self._channels:
             for call in self._idle_calls:
                 call()

@@ -147,6 +147,8 @@ class Run:
         self.ending: Callable[[Channel], None] | None = None
         #: Whether a part of the answer is sent, and another is not.
         self.is_amid_answer = False
+        #: Whether the usual answer comes later, by a hook that may block.
+        self.awaits_answer = False
         self._timer: Timer | None = None
 
     def resume(self) -> None:
@@ -170,7 +172,11 @@ class Run:
         if self.reply is None and self.ending is not None:
             self.ending(self.channel)
             return
-        reply = self.reply or self.occasion.usual_reply()
+        self.send(self.reply or self.occasion.usual_reply())
+
+    def send(self, reply: Reply | None) -> None:
+        """Answer, in pieces if that was said; None: the answer comes later."""
+        self.awaits_answer = reply is None
         if reply is None or self.cut is None:
             self._answer(reply, reply)
         else:

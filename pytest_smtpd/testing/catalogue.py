@@ -42,7 +42,7 @@ KINDS = {
 LATE = 0.2
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Fault:
     """A named fault of `smtp_faults`: something that goes wrong at a server, once unless told otherwise."""
 
@@ -69,6 +69,9 @@ class Fault:
     def needs(self) -> frozenset[str]:
         """What a client must do to meet it, and to survive it: "starttls", "tls", "auth", "timeout"."""
         return frozenset(filter(None, (_STAGE_NEEDS.get(self.stage), "timeout" if self.endless else None)))
+
+    def __repr__(self) -> str:
+        return f"<Fault {self.name}>"
 
     def apply(
         self,

@@ -102,7 +102,10 @@ class RecordingChannel(SMTPChannel):
     def end(self, reply: Reply) -> None:
         """End the session unasked, and note it with what the client had asked."""
         if not self.session.state.closing:
-            self.dialogue.add(self.smtp_server.clock(), self.session.waiting, reply)
+            event = self.session.waiting
+            self.dialogue.add(self.smtp_server.clock(), event, reply)
+            if event is not None:
+                self._leave_unanswered(event)
         if self._run is not None and self._run.is_amid_answer:
             self.conn.abort()  # there is no room for a reply
         else:
@@ -112,7 +115,7 @@ class RecordingChannel(SMTPChannel):
 
     def _choose(self, event: Event) -> Reply | None:
         """Answer as usual, unless a rule applies; note when a transaction begins."""
-        if isinstance(event, Mail) and self.session.state.transaction is None:
+        if self.session.state.transaction is None:
             self._generation = self.smtp_server.messages.generation
         if self.smtp_server.rules.given and (rule := self._find_rule(event)):
             self._choosing = True
@@ -132,7 +135,7 @@ class RecordingChannel(SMTPChannel):
         """Find a rule for what no answer is due to, so that a `match` that fails is not answered, either."""
         try:
             return self.smtp_server.rules.find(stage, lambda: self.look(event), event.mark if event else None)
-        except Exception as error:  # noqa: BLE001 - it reaches whoever stops the server
+        except BaseException as error:  # noqa: BLE001 - it reaches whoever stops the server
             self.smtp_server.errors.append(error)
             return None
 
@@ -154,6 +157,14 @@ class RecordingChannel(SMTPChannel):
             self.idle_since = self.smtp_server.clock()
             self.conn.resume_reading()
             self._advance()
+
+    def _take_answer(self, event: Event | None, reply: Reply) -> None:
+        """Take an answer that comes later: where a rule waits for it, it is sent as the rule says."""
+        run = self._run
+        if run is not None and run.awaits_answer and event is not None and event is self.session.waiting:
+            run.send(reply)
+        else:
+            super()._take_answer(event, reply)
 
     def set_marks(self, marks: Sequence[int]) -> None:
         """Have rules apply when so many octets of content have come."""

@@ -58,11 +58,12 @@ _KNOWN = {
 }
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Rule:
     """What `server.on(stage, …)` returns: its methods say what happens, one after the other, and return it again.
 
-    It applies from its first action on. An answer is sent when the script has come to its end, by which time it may have waited; without one the
+    It applies from its first action on. An answer is sent when the script has come to its end, by which time it
+    may have waited; without one the
     usual answer is sent. `reply`, `reject`, `defer`, `accept`, `discard` and `raw` choose it, `store` records
     the message whatever is answered, `delay`, `hold` and `hang` wait, `fragment` and `throttle` send it in
     pieces, `disconnect` and `reset` end the connection, behind the answer if one was chosen.
@@ -203,6 +204,9 @@ class Rule:
         match += [f"after_bytes={self.after_bytes}"] if self.after_bytes else []
         match += [text for text in (str(self.criteria), str(self.window)) if text]
         return f"on({', '.join([repr(self.stage), *match])}){self._said}"
+
+    def __repr__(self) -> str:
+        return f"<Rule {self}>"
 
     # In the serving thread.
 

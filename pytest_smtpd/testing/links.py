@@ -81,10 +81,9 @@ def choose_link(links: list[Link], pattern: str | re.Pattern[str]) -> Link:
         raise TypeError(msg)
     chosen = [link for link in links if (pattern in link if isinstance(pattern, str) else pattern.search(link))]
     if len(chosen) != 1:
-        wanted = show(text, 200) if isinstance(pattern, str) else f"/{text}/"
-        raise AssertionError(
-            "\n".join([f"expected one link with {wanted}, found {len(chosen) or 'none'}", *_list(links)])
-        )
+        wanted = f" with {show(text, 200)}" if isinstance(pattern, str) else f" with /{text}/"
+        wanted = wanted if text else ""
+        raise AssertionError("\n".join([f"expected one link{wanted}, found {len(chosen) or 'none'}", *_list(links)]))
     return chosen[0]
 
 

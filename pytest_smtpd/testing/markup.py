@@ -65,6 +65,8 @@ class _Page:
         self.links: list[tuple[str, str]] = []
         #: The address of the anchor that is open, and at which piece it began.
         self._anchor: tuple[str, int] | None = None
+        #: What the images in it show where they are not loaded.
+        self._alternatives: list[str] = []
 
     def add_text(self, text: str) -> None:
         """Show a text."""
@@ -76,10 +78,13 @@ class _Page:
         name = tag.name.removeprefix("/")
         if name not in _INLINE:
             self.pieces.append("\n" if name == "br" else "\n\n")
-        if name == "a":
+        if name in {"a", "button"}:
             self.close_anchor()
+        if tag.name == "img" and self._anchor and (alt := tag.attributes.get("alt")):
+            self._alternatives.append(alt)
         address = tag.attributes.get(_ADDRESS.get(tag.name, ""), "")
-        if address and name == "a":
+        if address and name in {"a", "button"}:
+            self._alternatives = []
             self._anchor = (address, len(self.pieces))
         elif address:
             self.links.append((address, tag.attributes.get("alt") or tag.attributes.get("value", "")))
@@ -88,7 +93,8 @@ class _Page:
         """End the anchor that is open, if there is one."""
         if self._anchor is not None:
             address, start = self._anchor
-            self.links.append((address, " ".join("".join(self.pieces[start:]).split())))
+            shown = " ".join("".join(self.pieces[start:]).split())
+            self.links.append((address, shown or " ".join(self._alternatives)))
             self._anchor = None
 
 

@@ -92,7 +92,7 @@ class _GuardedUsers:
             return self.users(user)
         except Refusal:
             raise
-        except Exception as error:
+        except BaseException as error:
             self.note(error)
             raise Refusal(_NO_PASSWORDS) from error
 
@@ -263,7 +263,7 @@ class RecordingServer(Access, SMTPServer, Assertions, Deliveries, Presets):
     def _circumstances(self) -> list[str]:
         """Say what happened beside the messages, for a test that misses one."""
         dialogues = self.dialogues
-        stopped = "" if self.loop else " The server is not running."
+        stopped = "" if self.loop else " The server is down." if self.is_down else " The server is not running."
         return [
             *Section("Exceptions in the server", map(repr, self.errors)).lines,
             *([] if dialogues else [f"No client has connected to {self.public_url}.{stopped}"]),

@@ -125,8 +125,6 @@ class Program:
 def start() -> Iterator[Callable[[str], Program]]:
     """Start programs, and end them after the test."""
     with contextlib.ExitStack() as stack:
-        # Programs inherit it when Ctrl-C is ignored, as it is for what a shell runs in the background.
-        stack.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.default_int_handler))
 
         def start(source: str) -> Program:
             program = Program(source)

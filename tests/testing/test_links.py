@@ -82,7 +82,7 @@ def test_the_link_that_is_meant(pattern: Any) -> None:
             "  'https://example.org/confirm?token=1' ('Confirm')\n  'https://example.org/help'",
             id="two",
         ),
-        pytest.param([], "", "expected one link with '', found none\nLinks in the message: none", id="no links"),
+        pytest.param([], "", "expected one link, found none\nLinks in the message: none", id="no links"),
     ],
 )
 def test_a_failure_names_all_links(links: list[Link], pattern: Any, failure: str) -> None:
