@@ -50,9 +50,9 @@ def format_envelope(mailfrom: str, rcpttos: Sequence[str]) -> str:
 
 
 def format_peer(peer: Sequence[Any]) -> str:
-    """Return a client's address as host:port."""
-    host = f"[{peer[0]}]" if ":" in str(peer[0]) else str(peer[0])
-    return f"{shorten(host, MAX_WIDTH)}:{peer[1]}"
+    """Return a client's address as host:port; one of a Unix socket has none."""
+    host = shorten(f"[{peer[0]}]" if ":" in peer[0] else peer[0], MAX_WIDTH)
+    return f"{host}:{peer[1]}" if host else "a local client"
 
 
 class Section:
