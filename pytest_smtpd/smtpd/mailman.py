@@ -104,7 +104,7 @@ class MailmanChannel(ProxyChannel):
                 return reply
         except Refusal as refusal:
             return refusal.reply
-        refused = self.smtp_server.access.check(self.peer, recipient.mailbox)
+        refused = self.smtp_server.policy.check(self.peer, recipient.mailbox)
         if refused is None and not self.relay.in_transaction:
             begun = self.relay.begin(self._envelope)
             refused = None if begun.is_positive else begun

@@ -11,10 +11,10 @@ from pytest_smtpd.protocol.mail import Mail, Rcpt
 from pytest_smtpd.protocol.replies import Reply
 from pytest_smtpd.protocol.state import DATA_SIZE_DEFAULT, check_limit
 
-from .access import Access, is_loopback
 from .channel import SMTPChannel
 from .envelope import Envelope, Features, Recipient, offer
 from .next_hop import NextHop
+from .policy import RelayPolicy, is_loopback
 from .relay import Pool, Relay
 from .relayed import RelayedContent, x_peer
 from .server import SMTPServer, classic_data
@@ -103,7 +103,7 @@ class ProxyChannel(SMTPChannel):
 
     def ask_rcpt(self, recipient: Recipient) -> Reply:
         """Ask the upstream about a recipient, if it may be relayed to."""
-        return self.smtp_server.access.check(self.peer, recipient.mailbox) or self.relay.add(recipient)
+        return self.smtp_server.policy.check(self.peer, recipient.mailbox) or self.relay.add(recipient)
 
     def deliver_to(self, envelope: Envelope, content: RelayedContent) -> Reply:
         """Hand a message on."""
@@ -221,7 +221,7 @@ class PureProxy(SMTPServer):
         check_limit("max_received", max_received)
         self.max_received = max_received
         #: For whom it relays.
-        self.access = Access(relay_domains, relay_from)
+        self.policy = RelayPolicy(relay_domains, relay_from)
         self._next_hop = NextHop(
             address=remoteaddr,
             tls=upstream_tls,
@@ -234,7 +234,7 @@ class PureProxy(SMTPServer):
         self.pool = Pool(self._next_hop)
         self._here = threading.local()
         super().__init__(localaddr, remoteaddr, data_size_limit, map, enable_SMTPUTF8)
-        if not (allow_open_relay or self.access.is_restricted or is_loopback(self._bound_address)):
+        if not (allow_open_relay or self.policy.is_restricted or is_loopback(self._bound_address)):
             self.close()
             raise ValueError(_OPEN_RELAY.format(self._bound_address[0]))
 

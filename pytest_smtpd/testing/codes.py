@@ -49,7 +49,7 @@ def find_codes(text: str, pattern: str | re.Pattern[str] | None = None) -> list[
     """
     if pattern is not None:
         found = re.finditer(pattern, text)
-        return list(dict.fromkeys(match[1] if match.re.groups else match[0] for match in found))
+        return list(dict.fromkeys((match[1] if match.re.groups else None) or match[0] for match in found))
     without_urls = _URL.sub("URL", text)
     return list(dict.fromkeys(_find_by_rule(without_urls)))
 

@@ -63,6 +63,7 @@ class Criteria:
     """
 
     def __init__(self, criteria: Mapping[str, Any]) -> None:
+        __tracebackhide__ = True
         for name, expected in criteria.items():
             _check_name(name)
             check_expected(name, expected)
@@ -96,6 +97,7 @@ class Criteria:
 
 
 def _check_name(name: str) -> None:
+    __tracebackhide__ = True
     if name not in _NAMES:
         close = difflib.get_close_matches(name, _NAMES, n=1)
         meant = _OTHER_NAMES.get(name) or (close[0] if close else "")

@@ -38,6 +38,7 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
 
 def check_expected(name: str, expected: Any) -> None:
     """Raise TypeError for a value that this attribute never has, ValueError for what is no address."""
+    __tracebackhide__ = True
     if name == "headers":
         _check_headers(expected)
         return
@@ -51,6 +52,7 @@ def check_expected(name: str, expected: Any) -> None:
 
 
 def _check_headers(expected: Any) -> None:
+    __tracebackhide__ = True
     if not isinstance(expected, Mapping):
         msg = f"headers= takes a dict of names and values, not {show_expected(expected)}"
         raise TypeError(msg)
@@ -61,6 +63,7 @@ def _check_headers(expected: Any) -> None:
 
 
 def _check_address(name: str, address: Any) -> None:
+    __tracebackhide__ = True
     if not _is_possible(address, (str,)):
         msg = f"{name}: an address is {_TEXT}, not {show_expected(address)}"
         raise TypeError(msg)

@@ -40,6 +40,7 @@ class ServerFactory:
         self, server_class: Any = RecordingServer, /, *args: Any, **options: Any
     ) -> RecordingServer:
         """Start a server of this class, RecordingServer or a subclass, with these options."""
+        __tracebackhide__ = True
         if getattr(server_class, "__init__", None) is RecordingServer.__init__:  # and takes all of its options
             options = {**self._defaults, **options}
         server: RecordingServer = self._stack.enter_context(server_class(*args, **options))

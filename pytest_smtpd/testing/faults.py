@@ -92,15 +92,18 @@ class Rule:
 
         Raises ValueError for a code that contradicts SMTP at this stage, unless it is `raw`.
         """
+        __tracebackhide__ = True
         action = actions.answer(self.stage, code, text, raw=raw)
         return self._then(action, "reply", code, *([text] if text else []))
 
     def reject(self, text: str = "") -> Self:
         """Refuse for good (5yz), with a text that may begin with an enhanced status code."""
+        __tracebackhide__ = True
         return self._then(actions.reject(self.stage, text), "reject", *([text] if text else []))
 
     def defer(self, text: str = "") -> Self:
         """Refuse for now (4yz), with a text that may begin with an enhanced status code."""
+        __tracebackhide__ = True
         return self._then(actions.defer(self.stage, text), "defer", *([text] if text else []))
 
     def accept(self) -> Self:
@@ -249,6 +252,7 @@ class Rules:
 
     def add(self, stage: str, match: Any, after_bytes: int | None, options: dict[str, Any]) -> Rule:
         """Add a rule behind the others; see `RecordingServer.on`."""
+        __tracebackhide__ = True
         stage = _check_stage(stage)
         if after_bytes is not None:
             _check_after_bytes(stage, after_bytes)
@@ -286,6 +290,7 @@ class Rules:
 
 
 def _check_stage(stage: object) -> str:
+    __tracebackhide__ = True
     if not isinstance(stage, str) or not re.fullmatch(r"[A-Za-z0-9_-]+", stage):
         msg = f"a stage is a verb such as 'RCPT', or 'CONNECT', 'CONTENT', 'TLS' or 'ANY', not {stage!r}"
         raise ValueError(msg)
@@ -299,6 +304,7 @@ def _check_stage(stage: object) -> str:
 
 
 def _check_after_bytes(stage: str, after_bytes: object) -> None:
+    __tracebackhide__ = True
     check_count("after_bytes", after_bytes, 1)
     if stage != "CONTENT":
         msg = f"after_bytes counts octets of content: on('CONTENT', after_bytes={after_bytes}), not on({stage!r}, …)"
@@ -306,6 +312,7 @@ def _check_after_bytes(stage: str, after_bytes: object) -> None:
 
 
 def _read_criteria(stage: str, criteria: Mapping[str, Any]) -> Criteria:
+    __tracebackhide__ = True
     try:
         read = Criteria(criteria)
     except TypeError:

@@ -152,6 +152,7 @@ def read_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises TypeError for a name that no option has and for a value of a wrong type; the text names the option.
     """
+    __tracebackhide__ = True
     return {name: _read_option(name, value, KINDS) for name, value in options.items()}
 
 
@@ -161,6 +162,7 @@ def configure(options: Mapping[str, Any]) -> Configuration:
     Raises TypeError for a name that no option has and for a value of a wrong type, ValueError for one that
     makes no sense; the text names the option.
     """
+    __tracebackhide__ = True
     return Configuration(**read_options(options))
 
 
@@ -191,6 +193,7 @@ def parse_option(name: str, text: str) -> Any:
 
 
 def _read_option(name: str, value: Any, kinds: Mapping[str, Kind]) -> Any:
+    __tracebackhide__ = True
     kind = kinds.get(name)
     if kind is None:
         close = difflib.get_close_matches(str(name), kinds, n=1)

@@ -61,6 +61,7 @@ class Messages(Sequence["Message"]):
 
     def where(self, **criteria: Any) -> Messages:
         """Return the messages that meet all criteria; see `Criteria`."""
+        __tracebackhide__ = True
         return self.matching(Criteria(criteria))
 
     def matching(self, chosen: Criteria) -> Messages:
@@ -183,6 +184,7 @@ class Outbox(Messages):
 
     def search(self, count: int, criteria: Criteria) -> Search:
         """Return a search for so many messages that meet these criteria."""
+        __tracebackhide__ = True
         return Search(self, criteria, count)
 
     def since(self, generation: Generation | None, index: int) -> tuple[Generation, list[Message]]:

@@ -56,6 +56,7 @@ class Presets(Service):
         For each event the first rule applies that fits, once it has an action. Rules end with the test. Raises
         ValueError and TypeError for arguments that make no sense.
         """
+        __tracebackhide__ = True
         rule = self.rules.add(stage, match, after_bytes, options)
         if after_bytes is not None:
             self.call(self._set_marks)
@@ -154,7 +155,7 @@ class Presets(Service):
         ended = threading.Event()
 
         def flap() -> None:
-            while not ended.wait(up):
+            while not ended.wait(up) and not self.is_closed:
                 with self.down():
                     ended.wait(down)
 

@@ -115,6 +115,7 @@ class RecordingServer(Access, SMTPServer, Assertions, Deliveries, Presets):
     channel_class = RecordingChannel
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0, **options: Unpack[Options]) -> None:
+        __tracebackhide__ = True
         self.messages = Outbox(self._circumstances)
         self._dialogues: deque[Dialogue] = deque(maxlen=MAX_DIALOGUES)
         # Held where what belongs to one generation is looked at and changed: `clear` is the test's thread.
@@ -137,6 +138,7 @@ class RecordingServer(Access, SMTPServer, Assertions, Deliveries, Presets):
     # Options.
 
     def _configure(self, options: Mapping[str, Any]) -> Configuration:
+        __tracebackhide__ = True
         users = options.get("users")
         return configure({**options, "users": _GuardedUsers(users, self._note_error)} if callable(users) else options)
 
@@ -156,6 +158,7 @@ class RecordingServer(Access, SMTPServer, Assertions, Deliveries, Presets):
 
     def _use(self, options: Mapping[str, Any], end: Callable[[], None] = lambda: None) -> None:
         """Change the options, all at once, for the connections that are made from now on; `end` the others."""
+        __tracebackhide__ = True
         # Users may come and go in their dict: one that is equal now is another one nevertheless.
         if options == self._given and options.get("users") is self._given.get("users"):
             return
@@ -185,6 +188,7 @@ class RecordingServer(Access, SMTPServer, Assertions, Deliveries, Presets):
 
         Raises TypeError and ValueError as the constructor does.
         """
+        __tracebackhide__ = True
         before = self._given
         self._use({**before, **read_options(options)})
         try:

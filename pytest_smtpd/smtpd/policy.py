@@ -1,4 +1,4 @@
-"""Access: for whom a proxy relays. Who relays for anybody is an open relay, and soon a spammer's."""
+"""Policy: for whom a proxy relays. Who relays for anybody is an open relay, and soon a spammer's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DENIED = Reply(550, "Error: relaying denied", "5.7.1")
 _ROUTING = frozenset("%!@")
 
 
-class Access:
+class RelayPolicy:
     """Whether a message may be relayed: to one of `domains`, or from a client in one of `networks`; None: any.
 
     Raises ValueError for a network that is none.

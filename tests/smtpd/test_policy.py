@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_smtpd.smtpd.access import Access, is_loopback
+from pytest_smtpd.smtpd.policy import RelayPolicy, is_loopback
 
 STRANGER = ("198.51.100.7", 4711)
 
@@ -27,9 +27,9 @@ STRANGER = ("198.51.100.7", 4711)
 def test_relay_domains(mailbox: str, allowed: bool) -> None:  # noqa: FBT001
     """Mail is relayed to these domains, and not through them to others."""
     for domains in (["Example.org", "example.net"], "@example.org"):
-        access = Access(domains, None)
-        assert access.is_restricted
-        assert (access.check(STRANGER, mailbox) is None) == allowed
+        policy = RelayPolicy(domains, None)
+        assert policy.is_restricted
+        assert (policy.check(STRANGER, mailbox) is None) == allowed
 
 
 @pytest.mark.parametrize(
@@ -48,31 +48,31 @@ def test_relay_domains(mailbox: str, allowed: bool) -> None:  # noqa: FBT001
 )
 def test_relay_from(host: str, allowed: bool) -> None:  # noqa: FBT001
     """Mail is relayed for clients in these networks."""
-    reply = Access(None, ["192.0.2.0/24", "2001:db8::/32"]).check((host, 1), "bob@example.org")
+    reply = RelayPolicy(None, ["192.0.2.0/24", "2001:db8::/32"]).check((host, 1), "bob@example.org")
     assert (reply is None) == allowed
     assert allowed or str(reply) == "550 5.7.1 Error: relaying denied"
 
 
 def test_one_reason_is_enough() -> None:
     """With both, a client in the networks may send anywhere, and everybody to the domains."""
-    access = Access(["example.org"], ["192.0.2.1"])
-    assert access.check(("192.0.2.1", 1), "bob@example.com") is None
-    assert access.check(STRANGER, "bob@example.org") is None
-    assert access.check(STRANGER, "bob@example.com") is not None
+    policy = RelayPolicy(["example.org"], ["192.0.2.1"])
+    assert policy.check(("192.0.2.1", 1), "bob@example.com") is None
+    assert policy.check(STRANGER, "bob@example.org") is None
+    assert policy.check(STRANGER, "bob@example.com") is not None
 
 
 def test_no_restriction() -> None:
     """Without either everything is relayed, and with empty ones nothing."""
-    assert Access(None, None).check(STRANGER, "bob@example.com") is None
-    assert not Access(None, None).is_restricted
-    assert Access([], []).check(STRANGER, "bob@example.com") is not None
+    assert RelayPolicy(None, None).check(STRANGER, "bob@example.com") is None
+    assert not RelayPolicy(None, None).is_restricted
+    assert RelayPolicy([], []).check(STRANGER, "bob@example.com") is not None
 
 
 @pytest.mark.parametrize("network", ["example.org", "192.0.2.1/24", "192.0.2.0/33"])
 def test_what_is_no_network(network: str) -> None:
     """A network that is none is a ValueError that shows what one looks like."""
     with pytest.raises(ValueError, match=r"relay_from has networks such as '192\.0\.2\.0/24'"):
-        Access(None, network)
+        RelayPolicy(None, network)
 
 
 @pytest.mark.parametrize(
