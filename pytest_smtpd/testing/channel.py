@@ -216,9 +216,12 @@ class RecordingChannel(SMTPChannel):
 
     def _leave_unanswered(self, event: Event) -> None:
         """Record what has been accepted before: in LMTP each recipient has an answer (RFC 2033 4.2)."""
-        if isinstance(event, Content) and (event.accepted or event.decided):
-            if event.accepted:
-                self.deliver(event)
+        if not isinstance(event, Content):
+            return
+        answered = [index for index in event.accepted if index < event.about.start]
+        if answered:
+            self._record(event, answered)
+        if answered or event.decided:
             self.session.state.transaction = None
 
     @property
