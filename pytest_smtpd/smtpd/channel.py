@@ -307,9 +307,8 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
             return
         self.idle_since = self.smtp_server.clock()
         self.settle(event, reply)
-        if not self.conn.is_closed:
-            self.conn.resume_reading()
-            self._advance()
+        self.conn.resume_reading()
+        self._advance()
 
     def _answer_line(self, event: Event) -> None:
         """Show a line, or content, to a subclass that wants to see them all."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support import RawClient
 
-from pytest_smtpd import RecordingChannel, RecordingServer, Reply, smtpd
+from pytest_smtpd import RecordingChannel, RecordingServer, Reply, smtp_faults, smtpd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -98,6 +98,26 @@ def test_a_break_is_not_for_hooks_that_block() -> None:
         with pytest.raises(smtplib.SMTPDataError, match="451"):
             send(server)
         server.take_errors()
+
+
+@pytest.mark.parametrize("is_local", [False, True])
+def test_who_stops_a_server_that_goes_down_has_stopped_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, is_local: bool
+) -> None:
+    """Where another thread stops the server while it goes down, it stays closed, and its address is free."""
+    with RecordingServer(str(tmp_path / "smtp.sock") if is_local else "127.0.0.1") as server:
+        close = server._close  # noqa: SLF001 - to come in between
+
+        def close_twice(*, is_down: bool) -> None:
+            close(is_down=is_down)
+            close(is_down=False)
+
+        monkeypatch.setattr(server, "_close", close_twice)
+        with server.down():
+            assert server.is_closed
+        assert server.is_closed
+        with RecordingServer(*server.address):
+            pass
 
 
 # Hooks that block.
@@ -227,6 +247,26 @@ def test_what_came_with_a_proxys_header_waits_for_tls() -> None:
         with socket.create_connection(server.address, timeout=10) as client:
             client.sendall(b"PROXY TCP4 192.0.2.1 192.0.2.2 5 6\r\n" + outgoing.read())
             assert client.recv(1)[0] == 22  # a TLS record of a handshake
+
+
+def test_rules_and_faults_print_as_what_they_are() -> None:
+    """In a traceback a rule shows how it was given, and a fault its name."""
+    with RecordingServer(allow_unused_rules=True) as server:
+        rule = server.on("MAIL", times=2).defer("Busy")
+    assert repr(rule) == "<Rule on('MAIL', times=2).defer('Busy')>"
+    assert repr(smtp_faults("rcpt-450-busy")) == "[<Fault rcpt-450-busy>]"
+
+
+def test_failures_of_tls_print_their_client() -> None:
+    """A failure of TLS prints with the address of its client."""
+    with RecordingServer(tls="implicit") as server:
+        with RawClient(server.address) as client:
+            client.send(b"EHLO x\r\n")
+            client.socket.shutdown(socket.SHUT_WR)
+            while client.socket.recv(1024):
+                pass
+        server.wait_until_idle()
+        assert str(server.tls_failures[0]).startswith("from 127.0.0.1: ")
 
 
 # Other things.

@@ -39,6 +39,8 @@ def test_text_is_what_is_shown(html: str, text: str) -> None:
     ("html", "links"),
     [
         pytest.param('<a class="x" href="https://a/">b <b>c</b></a>d', [("https://a/", "b c")], id="anchor"),
+        pytest.param('<a href="/a"><img alt="Confirm"> <img></a>', [("/a", "Confirm")], id="an image for its text"),
+        pytest.param('<button formaction="/a">Pay <b>now</b></button>', [("/a", "Pay now")], id="button"),
         pytest.param("<A HREF='/a'>b</A>", [("/a", "b")], id="capitals, relative"),
         pytest.param("<a href=/a/b?c=d/>e</a>", [("/a/b?c=d/", "e")], id="no quotes"),
         pytest.param('<a href="?a=1&amp;b=2&#38;c&#x26;d">', [("?a=1&b=2&c&d", "")], id="references"),
