@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import tracemalloc
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
@@ -13,7 +14,7 @@ from pytest_smtpd.protocol.session import NEED_DATA, Session
 from pytest_smtpd.protocol.state import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from pytest_smtpd.protocol.lints import Lint
     from pytest_smtpd.protocol.replies import Reply
@@ -143,3 +144,30 @@ class RawClient:
         """Send a command and read its reply."""
         self.send(command.encode() + b"\r\n")
         return self.read_reply()
+
+
+def peak(run: Callable[[], object]) -> int:
+    """Return how many octets are allocated at the peak of a run, beyond those before it."""
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        run()
+        return tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+
+
+def assert_linear(
+    cost: Callable[[], int], larger_cost: Callable[[], int], *, times: int, least: int, most: int
+) -> None:
+    """Assert that the larger cost is less than so many times the other one, measured again in `least` to `most` rounds.
+
+    The least cost so far is the one that the rest of a busy machine disturbed least: what backtracks stays far above
+    the bound in every round.
+    """
+    small, large = cost(), larger_cost()
+    for done in range(most):
+        if done >= least and large < times * small:
+            break
+        small, large = min(small, cost()), min(large, larger_cost())
+    assert large < times * small

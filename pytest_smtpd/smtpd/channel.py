@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Protocol
 
 from pytest_smtpd.protocol.events import Command, Connect, Refusal
 from pytest_smtpd.protocol.mail import Arrival, Content
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from pytest_smtpd.protocol.state import Settings
 
     from .workers import Workers
+
+P = ParamSpec("P")
 
 #: How long a TLS handshake may take, in seconds.
 HANDSHAKE_SECONDS = 30.0
@@ -246,16 +248,13 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
 
         `event.reply` is what a well-behaved server answers.
         """
-        try:
-            return self._choose(event)
-        except BaseException as error:  # noqa: BLE001 - also pytest.fail(): it reaches whoever stops the server
-            return self._answer_to(error)
+        return self._guard(self._choose, event)
 
-    def _guard(self, choose: Callable[[], Reply | None]) -> Reply | None:
-        """Call what may be a hook."""
+    def _guard(self, choose: Callable[P, Reply | None], *arguments: P.args, **keywords: P.kwargs) -> Reply | None:
+        """Choose an answer by what may be a hook."""
         try:
-            return choose()
-        except BaseException as error:  # noqa: BLE001
+            return choose(*arguments, **keywords)
+        except BaseException as error:  # noqa: BLE001 - also pytest.fail(): it reaches whoever stops the server
             return self._answer_to(error)
 
     def _answer_to(self, error: BaseException) -> Reply:
@@ -299,14 +298,18 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
         """Show a reply to a subclass that wants to see them all, and which may change it."""
         if not self._sees_replies:
             return reply
-        return self._guard(partial(self._call, self._push_lines, reply)) or reply
+        return self._guard(self._call, self._push_lines, reply) or reply
 
     def _take_answer(self, event: Event | None, reply: Reply) -> None:
         """Settle with the answer that has come at last; a client that has gone meanwhile asks no more."""
         if event is None or event is not self.session.waiting or self.session.state.closing or self.conn.is_closed:
             return
-        self.idle_since = self.smtp_server.clock()
         self.settle(event, reply)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Go on with a client that has waited for an answer, which is given."""
+        self.idle_since = self.smtp_server.clock()
         self.conn.resume_reading()
         self._advance()
 

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from pytest_smtpd.protocol.events import Refusal
+from pytest_smtpd.protocol.events import OK, Refusal
 from pytest_smtpd.protocol.replies import SERVICE_NOT_AVAILABLE, Reply
 
 from .envelope import EVERYTHING
@@ -104,7 +104,7 @@ class Relay:
 
         def look() -> Reply:
             self._release(self._connect()[0])
-            return NO_TRANSACTION
+            return OK
 
         self._attempt(look)
         return self._pool.features
@@ -258,7 +258,7 @@ class Relay:
 
     def _end_transaction(self) -> Reply:
         self._reset()
-        return NO_TRANSACTION
+        return OK
 
     def _reset(self) -> None:
         """End the transaction, and give the connection back if that went well; what was replied before counts."""

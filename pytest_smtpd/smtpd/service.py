@@ -200,16 +200,8 @@ class Service(Sessions):
 
     def _close(self, *, is_down: bool) -> None:
         with self._changing:
-            self._map.pop(self.socket.fileno(), None)
-            self._closing = True
-            self._is_down = is_down
-            if self._holder is not None:
-                self._holder.close()
-                self._holder = None
-            loop, ended, thread = self._loop, self._ended, self._thread
-            if loop is None:
-                close_listener(self.socket)
-                self.stopped()
+            thread, ended = self._thread, self._ended
+            loop = self._begin_to_close(is_down=is_down)
         if loop is not None and loop.runs_here:
             loop.call_later(0, lambda: self._detach(loop))
             return
@@ -220,12 +212,23 @@ class Service(Sessions):
 
     def _close_soon(self) -> None:
         """Close behind the answers that hooks have given so far; whoever wants to wait for it calls `close`."""
+        loop = self._begin_to_close(is_down=False)
+        if loop is not None:
+            loop.call(lambda: self._detach(loop))
+
+    def _begin_to_close(self, *, is_down: bool) -> Loop | None:
+        """Give up what can be given up at once; return the loop that has to let go of the rest, if one serves."""
         with self._changing:
             self._map.pop(self.socket.fileno(), None)
             self._closing = True
-            loop = self._loop
-        if loop is not None:
-            loop.call(lambda: self._detach(loop))
+            self._is_down = is_down
+            if self._holder is not None:
+                self._holder.close()
+                self._holder = None
+            if self._loop is None:
+                close_listener(self.socket)
+                self.stopped()
+            return self._loop
 
     def _join(self, thread: threading.Thread | None) -> None:
         if thread is not None and thread is not threading.current_thread():

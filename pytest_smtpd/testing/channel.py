@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from pytest_smtpd.protocol.events import Command
@@ -147,16 +146,14 @@ class RecordingChannel(SMTPChannel):
 
     def usual_answer(self, event: Event) -> Reply | None:
         """Return what is answered where no rule applies."""
-        return self._guard(partial(super()._choose, event))
+        return self._guard(super()._choose, event)
 
     def complete(self, event: Event, reply: Reply, sent: Reply) -> None:
         """Answer the event that waits with `sent`, which is `reply` or the rest of it."""
         self.dialogue.add(self.smtp_server.clock(), event, reply)
         super().settle(event, sent)
         if not self._choosing:
-            self.idle_since = self.smtp_server.clock()
-            self.conn.resume_reading()
-            self._advance()
+            self._go_on()
 
     def _take_answer(self, event: Event | None, reply: Reply) -> None:
         """Take an answer that comes later: where a rule waits for it, it is sent as the rule says."""

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pytest_smtpd.protocol.grammar import canonical_mailbox
 
-from .explanation import MAX_LISTED, Section, format_peer
-from .shown import shorten, show
+from .explanation import Section, format_peer
+from .shown import MAX_LISTED, shorten, show
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 #: What of an AUTH command everybody may see.
 _AUTH = re.compile(rf"AUTH ((?:{'|'.join(MECHANISMS)}) )?", re.IGNORECASE)
 
+#: How many dialogues are kept, the last ones.
+MAX_DIALOGUES = 1000
 #: How many commands of a session are kept, the last ones: no client fills the memory.
 MAX_EXCHANGES = 1000
 

@@ -13,7 +13,7 @@ from pytest_smtpd.protocol.mail import Mail, Rcpt
 from pytest_smtpd.protocol.starttls import StartTls
 
 from .dialogue import Remark, is_remark
-from .shown import shorten
+from .shown import LONGEST_ADDRESS, MAX_LISTED, format_envelope, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -23,30 +23,18 @@ if TYPE_CHECKING:
 
     from .dialogue import Dialogue, Exchange
 
-#: How many things of a kind are listed, and how many exceptions are told with their traceback.
-MAX_LISTED, MAX_ERRORS = 20, 5
+#: How many exceptions are told with their traceback.
+MAX_ERRORS = 5
 #: How long a line may be.
 MAX_WIDTH = 500
 #: How many dialogues a report shows, the last ones, and how many lines of each, the last ones, too.
-MAX_DIALOGUES, MAX_LINES = 5, 60
-
-
-#: How many recipients an envelope shows, and how much of an address: as much as servers must take (RFC 5321 4.5.3.1.3).
-_LISTED_RECIPIENTS, _LONGEST_ADDRESS = 5, 256
-
+MAX_SHOWN_DIALOGUES, MAX_LINES = 5, 60
 
 #: What the first of several lines of a reply has behind its code.
 _MORE_LINES = re.compile(r"^((?:S: )?[0-9]{3})-")
 
 #: The modules that call hooks, and keep what these raise.
 _CALLERS_OF_HOOKS = {"pytest_smtpd.smtpd.channel", "pytest_smtpd.network.loop"}
-
-
-def format_envelope(mailfrom: str, rcpttos: Sequence[str]) -> str:
-    """Return an envelope in one line; of many recipients the first ones."""
-    listed = [f"<{shorten(address, _LONGEST_ADDRESS)}>" for address in rcpttos[:_LISTED_RECIPIENTS]]
-    listed += [f"{len(rcpttos) - _LISTED_RECIPIENTS} more"] if len(rcpttos) > _LISTED_RECIPIENTS else []
-    return f"from <{shorten(mailfrom, _LONGEST_ADDRESS)}> to {', '.join(listed) or 'nobody'}"
 
 
 def format_peer(peer: Sequence[Any]) -> str:
@@ -157,7 +145,7 @@ def _describe_refusal(recipient: Rcpt | None, envelope: _Envelope, reply: Reply)
     if recipient is None:
         return f"{format_envelope(envelope.mailfrom, envelope.rcpttos)}: {_format(reply)}"
     address, mailfrom = (
-        shorten(text, _LONGEST_ADDRESS) for text in (recipient.accepted_path.mailbox, envelope.mailfrom)
+        shorten(text, LONGEST_ADDRESS) for text in (recipient.accepted_path.mailbox, envelope.mailfrom)
     )
     return f"<{address}>, mail from <{mailfrom}>: {_format(reply)}"
 
@@ -197,9 +185,9 @@ def _format(reply: Reply) -> str:
 
 def format_dialogues(dialogues: Sequence[Dialogue]) -> list[str]:
     """Return the last dialogues, each line with its time in seconds."""
-    left_out = len(dialogues) - MAX_DIALOGUES
+    left_out = len(dialogues) - MAX_SHOWN_DIALOGUES
     lines = [f"({left_out} earlier dialogues are left out)"] if left_out > 0 else []
-    for dialogue in dialogues[-MAX_DIALOGUES:]:
+    for dialogue in dialogues[-MAX_SHOWN_DIALOGUES:]:
         said = dialogue.lines
         lines.append(f"Dialogue with {format_peer(dialogue.peer)}:")
         lines += ["  …"] if len(said) > MAX_LINES else []

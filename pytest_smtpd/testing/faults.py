@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 from . import actions
 from .actions import Gate
 from .criteria import Criteria
+from .dialogue import MAX_DIALOGUES, Dialogue
 from .window import Window, check_count
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from .actions import Action
-    from .dialogue import Dialogue
     from .message import Message
 
 #: Has something called in the serving thread.
@@ -42,9 +42,6 @@ _STAGES = (
     *("CONNECT", "CONTENT", "TLS", ANY, "EHLO", "HELO", "LHLO", "MAIL", "RCPT", "DATA", "BDAT", "RSET", "NOOP"),
     *("QUIT", "VRFY", "EXPN", "HELP", "STARTTLS", "AUTH", "ETRN", "ATRN", "TURN", "SEND", "SOML", "SAML", "BURL"),
 )
-
-#: How many dialogues a rule remembers.
-MAX_DIALOGUES = 1000
 
 _PACKAGE = str(Path(__file__).parents[1])
 

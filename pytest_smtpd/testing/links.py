@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Self
 
-from .shown import show
+from .shown import MAX_LISTED, show
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,8 +21,6 @@ _NO_URL_IN_ATTRIBUTE = re.compile(r"[\t\n\r]+")
 _PUNCTUATION = (
     ".,;:!?\N{HORIZONTAL ELLIPSIS}\N{RIGHT SINGLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}»›。、，．！？）」』】"  # noqa: RUF001 - they are
 )
-#: How many links a failure lists.
-_LISTED = 20
 
 
 class Link(str):
@@ -89,7 +87,7 @@ def choose_link(links: list[Link], pattern: str | re.Pattern[str]) -> Link:
 
 def _list(links: list[Link]) -> Iterator[str]:
     yield f"Links in the message: {len(links) or 'none'}"
-    for link in links[:_LISTED]:
+    for link in links[:MAX_LISTED]:
         yield f"  {show(link, 200)}" + (f" ({show(link.text)})" if link.text else "")
-    if len(links) > _LISTED:
-        yield f"  … and {len(links) - _LISTED} more"
+    if len(links) > MAX_LISTED:
+        yield f"  … and {len(links) - MAX_LISTED} more"

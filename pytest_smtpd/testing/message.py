@@ -12,7 +12,7 @@ from pytest_smtpd.protocol.content import content_lints
 from pytest_smtpd.protocol.dsn import NotificationRequest, read_request
 from pytest_smtpd.protocol.grammar import canonical_mailbox, parse_parameters
 
-from .shown import MAX_SHOWN, shorten, show
+from .shown import MAX_SHOWN, format_envelope, show
 
 if TYPE_CHECKING:
     import re
@@ -32,10 +32,6 @@ if TYPE_CHECKING:
 Peer: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
 
 _RECIPIENT_HEADERS = ("to", "cc", "resent-to", "resent-cc")
-#: How many recipients the line has that stands for a message.
-_LISTED = 5
-#: How many characters of an address it has: as many as RFC 5321 4.5.3.1.3 obliges servers to take.
-_LONGEST_ADDRESS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,9 +195,7 @@ class Message:
 
     def __str__(self) -> str:
         """Return one line that tells the message from others."""
-        listed = [f"<{shorten(address, _LONGEST_ADDRESS)}>" for address in self.rcpttos[:_LISTED]]
-        listed += [f"{len(self.rcpttos) - _LISTED} more"] if len(self.rcpttos) > _LISTED else []
-        return f"from <{shorten(self.mailfrom, _LONGEST_ADDRESS)}> to {', '.join(listed)}: {show(self.subject)}"
+        return f"{format_envelope(self.mailfrom, self.rcpttos)}: {show(self.subject)}"
 
     def __repr__(self) -> str:
         """Return what was said in the session, long values cut, and not the content."""

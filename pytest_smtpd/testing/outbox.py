@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
 from .criteria import Criteria
+from .shown import MAX_LISTED
 
 if TYPE_CHECKING:
     from .message import Message
 
 #: For how many messages a failure shows what differs.
 _NEAREST = 3
-#: How many messages a failure lists.
-LISTED = 20
 
 
 class Messages(Sequence["Message"]):
@@ -222,7 +221,7 @@ def _listing(received: list[Message], criteria: Criteria) -> list[str]:
     near = sorted((count, index) for index, count in enumerate(missed) if count)[:_NEAREST]
     nearest = {index for _, index in near}
     lines = [f"Messages received: {len(received)}"]
-    listed = sorted({*range(len(received))[:LISTED], *nearest})
+    listed = sorted({*range(len(received))[:MAX_LISTED], *nearest})
     for index in listed:
         matches = "  (matches)" if any(missed) and not missed[index] else ""
         lines.append(f"  [{index}] {received[index]}{matches}")

@@ -17,11 +17,13 @@ from .access import Access
 from .assertions import Assertions
 from .channel import RecordingChannel
 from .deliveries import Deliveries
-from .explanation import Incidents, Section, format_dialogues, format_envelope, format_errors, format_peer
+from .dialogue import MAX_DIALOGUES, Dialogue
+from .explanation import Incidents, Section, format_dialogues, format_errors, format_peer
 from .faults import Rules
 from .options import Configuration, check_address, configure, read_options
 from .outbox import Generation, Outbox
 from .presets import Presets
+from .shown import format_envelope
 
 if TYPE_CHECKING:
     import ssl
@@ -31,12 +33,8 @@ if TYPE_CHECKING:
     from pytest_smtpd.network.connection import Address
     from pytest_smtpd.protocol.state import Settings
 
-    from .dialogue import Dialogue
     from .message import Message
     from .options import Options
-
-#: How many dialogues are kept.
-MAX_DIALOGUES = 1000
 
 _NO_PASSWORDS = Reply(454, "Temporary authentication failure", "4.7.0")
 _OPTIONS_CHANGED = Reply(421, "Service not available, its options have changed", "4.3.2")

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-#: How many characters of a value are shown.
-MAX_SHOWN = 60
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: How many characters of a value are shown, and how many things of a kind a failure lists.
+MAX_SHOWN, MAX_LISTED = 60, 20
+#: How many recipients an envelope shows, and how much of an address: as much as servers must take (RFC 5321 4.5.3.1.3).
+_LISTED_RECIPIENTS, LONGEST_ADDRESS = 5, 256
 
 
 def shorten(text: str, limit: int = MAX_SHOWN) -> str:
@@ -29,3 +36,10 @@ def show(value: object, limit: int = MAX_SHOWN) -> str:
 
 
 _MAX_ITEMS = 5
+
+
+def format_envelope(mailfrom: str, rcpttos: Sequence[str]) -> str:
+    """Return an envelope in one line; of many recipients the first ones."""
+    listed = [f"<{shorten(address, LONGEST_ADDRESS)}>" for address in rcpttos[:_LISTED_RECIPIENTS]]
+    listed += [f"{len(rcpttos) - _LISTED_RECIPIENTS} more"] if len(rcpttos) > _LISTED_RECIPIENTS else []
+    return f"from <{shorten(mailfrom, LONGEST_ADDRESS)}> to {', '.join(listed) or 'nobody'}"

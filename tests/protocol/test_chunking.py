@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from support import FULL, STRICT, Dialogue, split_replies
+from support import FULL, STRICT, Dialogue, peak, split_replies
 
 from pytest_smtpd.protocol.content import Chunk, ContentStore, content_lints
 from pytest_smtpd.protocol.mail import Content
@@ -19,7 +19,7 @@ from pytest_smtpd.protocol.replies import Reply
 from pytest_smtpd.protocol.session import NEED_DATA, Session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pytest_smtpd.protocol.events import Event
     from pytest_smtpd.protocol.state import Settings
@@ -343,17 +343,6 @@ def test_a_strict_server_looks_into_chunks_as_into_data() -> None:
 
 
 # Memory.
-
-
-def peak(run: Callable[[], object]) -> int:
-    """Return how many octets are allocated at the peak of a run, beyond those before it."""
-    tracemalloc.start()
-    try:
-        before = tracemalloc.get_traced_memory()[0]
-        run()
-        return tracemalloc.get_traced_memory()[1] - before
-    finally:
-        tracemalloc.stop()
 
 
 BLOCK = b"x" * 65_536

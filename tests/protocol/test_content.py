@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from support import peak
 
 from pytest_smtpd.protocol.content import Chunk, ContentStore, MailData, content_lints
 from pytest_smtpd.protocol.lints import Lint
@@ -259,17 +260,6 @@ def test_chunks_share_a_store() -> None:
 
 
 # Memory and work, measured in octets that the interpreter allocates.
-
-
-def peak(run: Callable[[], object]) -> int:
-    """Return how many octets are allocated at the peak of a run, beyond those before it."""
-    tracemalloc.start()
-    try:
-        before = tracemalloc.get_traced_memory()[0]
-        run()
-        return tracemalloc.get_traced_memory()[1] - before
-    finally:
-        tracemalloc.stop()
 
 
 def content_of(size: int, chunk: bytes) -> Iterable[bytes]:

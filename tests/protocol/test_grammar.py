@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import assert_linear
 
 from pytest_smtpd.protocol import grammar
 from pytest_smtpd.protocol.grammar import ControlCharacterError, GrammarError, Path, PathError
@@ -545,12 +546,4 @@ def test_reading_takes_as_long_as_the_text_is(
 ) -> None:
     """Ten times the text costs ten times as much to read or so, not a hundred times: nothing backtracks."""
     small, large = (before + repeated * count + behind for count in (500, 5000))
-    # The least cost so far is the one that the rest of a busy machine disturbed least: what backtracks stays far
-    # above the bound in every round.
-    least_small, least_large = _cost(read, small), _cost(read, large)
-    for done in range(60):
-        least_small = min(least_small, _cost(read, small))
-        least_large = min(least_large, _cost(read, large))
-        if done > 3 and least_large < 45 * least_small:
-            break
-    assert least_large < 45 * least_small
+    assert_linear(lambda: _cost(read, small), lambda: _cost(read, large), times=45, least=5, most=60)

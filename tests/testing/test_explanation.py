@@ -13,7 +13,8 @@ from support import RawClient
 
 from pytest_smtpd import RecordingServer, Refusal, Reply
 from pytest_smtpd.testing.channel import RecordingChannel
-from pytest_smtpd.testing.explanation import Section, format_envelope, format_errors, format_peer
+from pytest_smtpd.testing.explanation import Section, format_errors, format_peer
+from pytest_smtpd.testing.shown import format_envelope
 
 if TYPE_CHECKING:
     from collections.abc import Callable

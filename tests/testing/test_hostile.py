@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import assert_linear
 
 from pytest_smtpd import Message
 from pytest_smtpd.testing.comparing import compare_messages, describe_difference
@@ -134,12 +135,7 @@ def test_looking_takes_as_long_as_the_message_is(mail: tuple[bytes, bytes, bytes
     """Ten times the message costs ten times as much to look at or so, not a hundred times, and never raises."""
     small, large = (grow(mail, size) for size in (3_000, 30_000))
     look(small)  # what is imported first
-    least_small, least_large = cost(look, small), cost(look, large)
-    for done in range(20):
-        if done > 1 and least_large < 30 * least_small:
-            break
-        least_small, least_large = min(least_small, cost(look, small)), min(least_large, cost(look, large))
-    assert least_large < 30 * least_small
+    assert_linear(lambda: cost(look, small), lambda: cost(look, large), times=30, least=2, most=20)
 
 
 @pytest.mark.parametrize("unit", ["a", "a\n", "a\nb\n", " \n"])
