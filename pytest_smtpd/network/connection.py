@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import selectors
 from typing import TYPE_CHECKING, Any, TypeAlias
 from typing import Protocol as Interface
+
+from .poller import READABLE, WRITABLE
 
 if TYPE_CHECKING:
     import socket
@@ -117,6 +118,20 @@ class Connection:
             self._fail(TimeoutError(f"the client did not finish the TLS handshake within {seconds:g} s"))
 
         self._handshake_timer = self._loop.call_later(seconds, give_up)
+
+    def read(self) -> None:
+        """Read what the client has sent."""
+        try:
+            data = self.socket.recv(READ_SIZE)
+        except BlockingIOError:
+            return
+        except OSError as error:  # the client has reset it
+            self.receive_error(error)
+            return
+        if data:
+            self.receive(data)
+        else:
+            self.receive_eof()
 
     def receive(self, data: bytes) -> None:
         """Give what was read to the protocol, decrypted where TLS is active."""
@@ -250,7 +265,7 @@ class Connection:
 
     @property
     def interest(self) -> int:
-        """What the selector is to wait for: writing before reading, so that no client makes replies pile up."""
+        """What the loop is to wait for: writing before reading, so that no client makes replies pile up."""
         if self._outgoing:
-            return selectors.EVENT_WRITE
-        return 0 if self._paused or self._closing else selectors.EVENT_READ
+            return WRITABLE
+        return 0 if self._paused or self._closing else READABLE

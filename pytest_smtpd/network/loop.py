@@ -1,4 +1,4 @@
-"""One thread, one selector: accepts, reads, writes, keeps timers, and takes calls from other threads.
+"""One thread, one poller: accepts, reads, writes, keeps timers, and takes calls from other threads.
 
 It knows no SMTP. What is read goes to a `Protocol`, whose methods are named after those of asyncio's
 protocols and are all called in the loop's thread, one at a time.
@@ -11,7 +11,6 @@ import heapq
 import itertools
 import math
 import os
-import selectors
 import signal
 import socket
 import threading
@@ -20,7 +19,8 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from .connection import READ_SIZE, Address, Connection, Protocol, Timer
+from .connection import Address, Connection, Protocol, Timer
+from .poller import READABLE, WRITABLE, make_poller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,7 +36,7 @@ BACKLOG = 1024
 ACCEPT_BURST = 64
 #: Seconds until accepting is tried again after the process had run out of file descriptors.
 ACCEPT_RETRY = 0.1
-#: For how many seconds a selector is asked to wait at the most: they take no more than 2**31 milliseconds.
+#: For how many seconds a poller is asked to wait at the most: they take no more than 2**31 milliseconds.
 MAX_WAIT = 86_400.0
 
 
@@ -114,7 +114,7 @@ Accept: TypeAlias = "Callable[[Connection], Protocol]"
 
 
 class Loop:
-    """A selector and what it watches; it lives as long as it listens.
+    """A poller and what it watches; it lives as long as it listens.
 
     `run` serves in the thread that calls it, until `stop_listening` was called for the last listener. What
     protocols and calls raise is added to `errors`; the loop goes on.
@@ -123,12 +123,14 @@ class Loop:
     def __init__(self, clock: Callable[[], float] = time.monotonic, errors: list[BaseException] | None = None) -> None:
         #: Tells the seconds by which timers go.
         self.clock = clock
-        self._selector = selectors.DefaultSelector()
-        # A thread that waits in select() is woken by an octet in a pair of sockets: no polling.
+        self._poller = make_poller()
+        #: By file descriptor: connections, and what else is called when something is to be read.
+        self._watched: dict[int, Connection | Callable[[], None]] = {}
+        # A thread that waits is woken by an octet in a pair of sockets: no polling.
         self._waking, self._waker = socket.socketpair()
         self._waking.settimeout(0)
         self._waker.settimeout(0)
-        self._selector.register(self._waking, selectors.EVENT_READ, self._wake)
+        self._watch(self._waking.fileno(), self._wake)
         self._calls: deque[Callable[[], None]] = deque()
         self._timers: list[tuple[float, int, Timer]] = []
         self._timer_numbers = itertools.count()
@@ -172,42 +174,48 @@ class Loop:
 
     def run(self) -> None:
         """Serve until nothing listens any more."""
-        with self._running:
+        with self._serving():
             while not self._closed:
                 self._turn(None)
         self._make_calls_unless_run()
 
     def run_once(self, timeout: float | None = None) -> None:
         """Wait for something to happen, at most `timeout` seconds (None: for ever), and deal with it."""
-        with self._running:
+        with self._serving():
             if not self._closed:
                 self._turn(timeout)
         self._make_calls_unless_run()
 
-    def _turn(self, timeout: float | None) -> None:
-        self._runner = threading.get_ident()
-        try:
-            for key, events in self._select(self._seconds_to_wait(timeout)):
-                connection = key.data
-                if not isinstance(connection, Connection):
-                    connection()
-                elif not connection.is_closed:
-                    # What was served before may have changed what this one is interested in.
-                    self._serve(connection, events & connection.interest)
-            if self._timers:
-                self._run_timers()
-        finally:
-            self._runner = 0
+    @contextlib.contextmanager
+    def _serving(self) -> Iterator[None]:
+        """Run the loop in this thread, and in no other meanwhile."""
+        with self._running:
+            before, self._runner = self._runner, threading.get_ident()
+            self._poll: Callable[[float | None], list[tuple[int, int]]] = self._poller.poll
+            if threading.current_thread() is threading.main_thread():
+                self._poll = self._poll_in_main_thread
+            try:
+                yield
+            finally:
+                self._runner = before
 
-    def _select(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
-        if threading.current_thread() is not threading.main_thread():
-            return self._selector.select(timeout)
+    def _turn(self, timeout: float | None) -> None:
+        for descriptor, _ in self._poll(self._seconds_to_wait(timeout)):
+            watched = self._watched.get(descriptor)
+            if isinstance(watched, Connection):
+                self._serve(watched)
+            elif watched is not None:  # what was served before may have closed it
+                watched()
+        if self._timers:
+            self._run_timers()
+
+    def _poll_in_main_thread(self, timeout: float | None) -> list[tuple[int, int]]:
         # Python runs signal handlers, Ctrl-C's too, in the main thread between its own steps: a signal that comes
         # just before the system call, or to another thread, would wait as long as this does.
         before = -1
         try:
             before = signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
-            return self._selector.select(timeout)
+            return self._poller.poll(timeout)
         finally:
             signal.set_wakeup_fd(before)
 
@@ -220,7 +228,7 @@ class Loop:
     def accept_from(self, listener: socket.socket, accept: Accept) -> None:
         """Accept connections on this socket; `accept` returns the protocol of each."""
         self._listeners[listener] = accept
-        self._selector.register(listener, selectors.EVENT_READ, lambda: self._accept(listener))
+        self._watch(listener.fileno(), lambda: self._accept(listener))
 
     def accept_waiting(self) -> None:
         """Accept those who are connected already, before the loop comes to it; not all, if they are many."""
@@ -231,18 +239,18 @@ class Loop:
         """Close this socket; with the last one all connections, and the loop itself."""
         if self._listeners.pop(listener, None) is None:
             return
-        with contextlib.suppress(KeyError):  # it is not registered while accepting pauses
-            self._selector.unregister(listener)
+        self._unwatch(listener.fileno())
         close_listener(listener)
         if not self._listeners:
             self.close()
 
     def close(self) -> None:
-        """End the loop: close all connections and the selector."""
+        """End the loop: close all connections and the poller."""
         self._closed = True
         for connection in list(self._connections):
             connection.abort()
-        self._selector.close()
+        self._watched.clear()
+        self._poller.close()
         self._waking.close()
         self._waker.close()
 
@@ -250,23 +258,30 @@ class Loop:
         """Wait for what the connection is interested in now."""
         if connection.is_closed:
             return
-        interest = connection.interest
-        registered = connection.socket in self._selector.get_map()
-        if registered and interest:
-            self._selector.modify(connection.socket, interest, connection)
-        elif interest:
-            self._selector.register(connection.socket, interest, connection)
-        elif registered:
-            self._selector.unregister(connection.socket)
+        descriptor, interest = connection.socket.fileno(), connection.interest
+        if not interest:
+            self._unwatch(descriptor)
+        elif descriptor in self._watched:
+            self._poller.modify(descriptor, interest)
+        else:
+            self._watch(descriptor, connection, interest)
+
+    def _watch(self, descriptor: int, watched: Connection | Callable[[], None], interest: int = READABLE) -> None:
+        self._poller.register(descriptor, interest)
+        self._watched[descriptor] = watched
+
+    def _unwatch(self, descriptor: int) -> None:
+        """Wait for it no longer; it need not have been waited for."""
+        if self._watched.pop(descriptor, None) is not None:
+            self._poller.unregister(descriptor)
 
     def forget(self, connection: Connection) -> None:
         """Close a connection and tell its protocol."""
         if connection not in self._connections:
             return
-        self._connections.discard(connection)
-        with contextlib.suppress(KeyError):  # it is not registered while nothing interests it
-            self._selector.unregister(connection.socket)
+        self._unwatch(connection.socket.fileno())
         connection.socket.close()
+        self._connections.discard(connection)  # last: Ctrl-C may come between any two of these
         self._call(connection.protocol.connection_lost)
 
     def _wake(self) -> None:
@@ -324,8 +339,8 @@ class Loop:
             self._open(accepted, peer, accept)
 
     def _pause_accepting(self, listener: socket.socket) -> None:
-        if listener in self._selector.get_map():  # else it pauses already
-            self._selector.unregister(listener)
+        if listener.fileno() in self._watched:  # else it pauses already
+            self._unwatch(listener.fileno())
             self.call_later(ACCEPT_RETRY, lambda: self._accept_again(listener))
 
     def _accept_again(self, listener: socket.socket) -> None:
@@ -349,35 +364,26 @@ class Loop:
         if self._closed:  # `accept` has ended the loop
             connection.abort()
             return
-        self._selector.register(accepted, selectors.EVENT_READ, connection)
-        self._guard(connection, connection.protocol.connection_made)
-
-    def _serve(self, connection: Connection, events: int) -> None:
-        if events & selectors.EVENT_WRITE:
-            self._guard(connection, connection.flush)
-        elif events:
-            self._guard(connection, self._read_large if connection.reads_large else self._read, connection)
-
-    def _guard(self, connection: Connection, call: Callable[..., None], *arguments: Connection) -> None:
-        """Do something for a connection; what it raises ends this one and no other."""
+        self._watch(accepted.fileno(), connection)
         try:
-            call(*arguments)
-        except Exception as error:  # noqa: BLE001 - one client's failure must not end the others
+            connection.protocol.connection_made()
+        except Exception as error:  # noqa: BLE001
             self.errors.append(error)
             connection.abort()
 
-    def _read(self, connection: Connection) -> None:
+    def _serve(self, connection: Connection) -> None:
+        """Read or write, whatever it waits for by now; what that raises ends this connection and no other."""
         try:
-            data = connection.socket.recv(READ_SIZE)
-        except BlockingIOError:
-            return
-        except OSError as error:  # the client has reset it
-            connection.receive_error(error)
-            return
-        if data:
-            connection.receive(data)
-        else:
-            connection.receive_eof()
+            interest = connection.interest
+            if interest == WRITABLE:
+                connection.flush()
+            elif interest and connection.reads_large:
+                self._read_large(connection)
+            elif interest:
+                connection.read()
+        except Exception as error:  # noqa: BLE001 - one client's failure must not end the others
+            self.errors.append(error)
+            connection.abort()
 
     def _read_large(self, connection: Connection) -> None:
         if not self._scratch:
@@ -395,5 +401,5 @@ class Loop:
                 connection.receive_eof()
                 return
             connection.protocol.buffer_updated(received)
-            if not connection.reads_large or connection.is_closed or connection.interest != selectors.EVENT_READ:
+            if not connection.reads_large or connection.is_closed or connection.interest != READABLE:
                 return

@@ -9,7 +9,6 @@ import hashlib
 import math
 import os
 import queue
-import selectors
 import socket
 import struct
 import subprocess
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 import pytest
 
 from pytest_smtpd.network.loop import ACCEPT_BURST, Loop, hold, listen, listen_again
+from pytest_smtpd.network.poller import READABLE, WRITABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -367,7 +367,7 @@ def test_a_client_that_reads_nothing_is_read_no_further(multiplier: Service) -> 
     other.sendall(b"o")
     assert receive(other, LARGE) == b"o" * LARGE
     assert protocol.received == b"1"
-    assert multiplier.ask(lambda: protocol.connection.interest) == selectors.EVENT_WRITE
+    assert multiplier.ask(lambda: protocol.connection.interest) == WRITABLE
 
 
 def test_what_piled_up_arrives_in_order(multiplier: Service) -> None:
@@ -384,7 +384,7 @@ def test_a_write_without_any_room_is_sent_later(service: Service) -> None:
 
     def fill() -> int:
         written = 0
-        while protocol.connection.interest == selectors.EVENT_READ:
+        while protocol.connection.interest == READABLE:
             protocol.connection.write(b"x")
             written += 1
         return written

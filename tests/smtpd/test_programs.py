@@ -195,8 +195,8 @@ INTERRUPTED_FROM_A_THREAD = """
     def interrupt():
         with socket.create_connection(server.socket.getsockname()[:2]) as client:
             client.recv(1024)  # the greeting
-            # Threads switch only where one blocks: what is seen in select() is in its system call.
-            while sys._current_frames()[threading.main_thread().ident].f_code.co_name != 'select':
+            # Threads switch only where one blocks: what is seen in there is in its system call.
+            while sys._current_frames()[threading.main_thread().ident].f_code.co_name != '_poll_in_main_thread':
                 time.sleep(0)
             signal.pthread_kill(threading.get_ident(), signal.SIGINT)
             client.recv(1024)  # 421
