@@ -242,8 +242,7 @@ def test_a_client_that_does_not_wait_for_the_hook() -> None:
             gate.await_hook()
             gate.opened.set()
             assert client.read_reply() == "250 2.0.0 OK"
-        server.stop()
-        assert len(server.messages) == 2
+        assert len(server.wait_for(2)) == 2
 
 
 def test_an_answer_that_comes_too_late() -> None:
