@@ -37,19 +37,16 @@ class ContentStore:
     Of larger content nothing is kept; it is only counted.
     """
 
-    __slots__ = ("_file", "_limit", "_whole", "size")
+    __slots__ = ("_file", "_limit", "_whole", "size", "too_large")
 
     def __init__(self, limit: int = 0) -> None:
         #: Octets so far, the CRLF of the last line included, stuffed dots not (RFC 1870 3).
         self.size = 0
+        #: Whether more octets came than the limit allows; then there is no data.
+        self.too_large = False
         self._limit = limit
         self._whole = b""
         self._file: io.BytesIO | None = None
-
-    @property
-    def too_large(self) -> bool:
-        """Whether more octets came than the limit allows; then there is no data."""
-        return 0 < self._limit < self.size
 
     @property
     def data(self) -> bytes:
@@ -59,6 +56,7 @@ class ContentStore:
     def write(self, part: bytes | memoryview) -> None:
         """Append octets."""
         self.size += len(part)
+        self.too_large = 0 < self._limit < self.size
         if self.too_large:
             self._file = None
         elif part:
@@ -69,6 +67,7 @@ class ContentStore:
     def write_whole(self, data: bytes) -> None:
         """Take all that there will be, without a copy."""
         self.size = len(data)
+        self.too_large = 0 < self._limit < self.size
         if not self.too_large:
             self._whole = data
 

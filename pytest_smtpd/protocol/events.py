@@ -7,7 +7,7 @@ for a 550 need not be known here.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from .replies import Reply
 
@@ -45,6 +45,8 @@ class Event:
     lints: tuple[Lint, ...] = ()
     #: What takes the octets that follow instead of commands, and the question once it has all of them.
     receiving: tuple[Receiver, Event] | None = None
+    #: Whether octets follow the command line, and the answer comes only behind them.
+    carries_octets: ClassVar[bool] = False
     #: Whether its replies carry enhanced status codes: greeting and EHLO have none (RFC 2034 4).
     enhanced: ClassVar[bool] = True
 
@@ -57,6 +59,15 @@ class Event:
     def said(self) -> str:
         """What the client said, for people to read; "" if it said nothing."""
         return ""
+
+    def again(self) -> Self:
+        """Return the same question anew, as it was before anything was made of it."""
+        event = object.__new__(type(self))
+        event.__dict__.update(self.__dict__)
+        return event
+
+    def announce(self, state: State) -> None:
+        """Set `receiving` if octets follow this very command line, as `carries_octets` says they may."""
 
     def examine(self, state: State) -> Reply:
         """Return the answer of a well-behaved server; raises `Refusal` as well."""
@@ -116,8 +127,6 @@ class Command(Event):
     extension: ClassVar[str] = ""
     #: How it is written, for HELP and for syntax errors; "": nothing to show.
     syntax: ClassVar[str] = ""
-    #: Whether octets follow the command line, and the answer comes only behind them.
-    carries_octets: ClassVar[bool] = False
     #: Whether it must be the last command of a group (RFC 2920 3.1).
     ends_group: ClassVar[bool] = False
 
@@ -133,9 +142,6 @@ class Command(Event):
     @property
     def said(self) -> str:
         return f"{self.verb} {self.argument}".rstrip()
-
-    def announce(self, state: State) -> None:
-        """Set `receiving` if octets follow this very command line, as `carries_octets` says they may."""
 
     def _syntax_error(self, state: State, enhanced: str = "5.5.4") -> Reply:
         return Reply(501, f"Syntax: {self.full_syntax(state)}", enhanced)

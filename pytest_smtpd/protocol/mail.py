@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from . import grammar
 from .content import Chunk, ContentStore, MailData, content_lints
-from .events import OK, REMEMBERED, SEND_HELO_FIRST, Command, Event, Refusal
+from .events import OK, SEND_HELO_FIRST, Command, Event, Refusal
 from .grammar import Path
 from .lints import Lint
 from .replies import SERVICE_NOT_AVAILABLE, SILENCE, Reply
@@ -39,10 +38,6 @@ _STRICT_CONTENT = {
 }
 
 
-_parse_path_argument = functools.lru_cache(REMEMBERED)(grammar.parse_path_argument)
-_parse_parameters = functools.lru_cache(REMEMBERED)(grammar.parse_parameters)
-
-
 class _PathCommand(Command):
     """What MAIL and RCPT have in common: a path and parameters."""
 
@@ -62,18 +57,15 @@ class _PathCommand(Command):
     def __init__(self, verb: str, argument: str) -> None:
         super().__init__(verb, argument)
         try:
-            self.path, rest = _parse_path_argument(self.keyword, argument)
+            self.path, rest = grammar.parse_path_argument(self.keyword, argument)
             if rest:
-                self.parameters = _parse_parameters(rest)
+                self.parameters = grammar.parse_parameters(rest)
         except grammar.PathError:
             self._flaw = self.bad_address
         except grammar.GrammarError:
             self._flaw = "5.5.4"
-
-    @property
-    def accepted_path(self) -> Path:
-        """What whoever accepts this command gets: the path, or an argument that is none as it stands."""
-        return self.path or Path(self.argument)
+        #: What whoever accepts this command gets: the path, or an argument that is none as it stands.
+        self.accepted_path = self.path or Path(self.argument)
 
     @property
     def given_address(self) -> str:
@@ -89,11 +81,11 @@ class _PathCommand(Command):
         return f"{cls.syntax} [SP <mail-parameters>]" if state.esmtp else cls.syntax
 
     def _check_path(self, state: State) -> Path:
-        if self.path is None or self._flaw:
+        path = self.path
+        if path is None or self._flaw:
             raise Refusal(self._syntax_error(state, self._flaw))
         if self.parameters and not state.esmtp and not state.settings.parameters_after_helo:
             raise Refusal(self._syntax_error(state))
-        path = self.path
         for lint in path.lints:
             form = lint in {Lint.SPACE_BEFORE_PATH, Lint.NO_BRACKETS}
             self.note_or_refuse(lint, state, self._syntax_error(state, "5.5.4" if form else self.bad_address))
@@ -122,8 +114,8 @@ class _PathCommand(Command):
         # CPython's smtplib sends SMTPUTF8 twice when it is in mail_options, too.
         self.note_or_refuse(Lint.DUPLICATE_PARAMETER, state, self._syntax_error(state))
 
-    def _check_ascii(self, path: Path, parameters: Parameters, state: State) -> None:
-        if not path.mailbox.isascii() and ("SMTPUTF8", None) not in parameters:
+    def _check_smtputf8(self, parameters: Parameters, state: State) -> None:
+        if ("SMTPUTF8", None) not in parameters:
             self.note_or_refuse(Lint.RAW_UTF8_ADDRESS, state, self.no_smtputf8)
 
 
@@ -144,7 +136,8 @@ class Mail(_PathCommand):
             return NESTED_MAIL
         if self.parameters:
             self._check_parameters(state, state.settings.mail_parameters)
-        self._check_ascii(path, self.parameters, state)
+        if not path.mailbox.isascii():
+            self._check_smtputf8(self.parameters, state)
         if 0 < state.settings.max_messages <= state.messages:
             return TOO_MANY_MESSAGES
         return MAIL_OK
@@ -179,7 +172,8 @@ class Rcpt(_PathCommand):
             return self._syntax_error(state, self.bad_address)
         if self.parameters:
             self._check_parameters(state, state.settings.rcpt_parameters)
-        self._check_ascii(path, transaction.parameters, state)
+        if not path.mailbox.isascii():
+            self._check_smtputf8(transaction.parameters, state)
         full = 0 < state.settings.max_recipients <= len(transaction.forward_paths)
         return TOO_MANY_RECIPIENTS if full else RCPT_OK
 
@@ -249,6 +243,7 @@ class Content(Event):
         self.store = store
         #: Which of the recipients this question is about.
         self.about = about
+        self._is_last = about.stop == len(transaction.forward_paths)
         #: For which of them the message was accepted.
         self.accepted = [] if accepted is None else accepted
 
@@ -276,10 +271,6 @@ class Content(Event):
     def rcpttos(self) -> list[str]:
         """The recipients that this question is about."""
         return [self.transaction.forward_paths[index].mailbox for index in self.about]
-
-    @property
-    def _is_last(self) -> bool:
-        return self.about.stop == len(self.transaction.forward_paths)
 
     def _completes(self, reply: Reply) -> bool:
         """Whether no more questions follow: this is the last, or the answer closes the connection."""

@@ -48,8 +48,8 @@ class Reply:
     is_intermediate: bool = field(init=False, repr=False, compare=False)
     #: Whether it is a transient or permanent negative reply, 4yz or 5yz.
     is_negative: bool = field(init=False, repr=False, compare=False)
-    _plain: bytes = field(init=False, repr=False, compare=False)
-    _with_enhanced: bytes = field(init=False, repr=False, compare=False)
+    #: The octets on the wire, without and with enhanced status codes; see `to_bytes`.
+    wire: tuple[bytes, bytes] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Derive and format once: the same few replies are sent over and over."""
@@ -69,8 +69,7 @@ class Reply:
         derive(self, "is_positive", self.code < INTERMEDIATE)
         derive(self, "is_intermediate", INTERMEDIATE <= self.code < NEGATIVE)
         derive(self, "is_negative", self.code >= NEGATIVE)
-        derive(self, "_plain", _format(self.code, lines))
-        derive(self, "_with_enhanced", _format(self.code, self._preface(lines)))
+        derive(self, "wire", (_format(self.code, lines), _format(self.code, self._preface(lines))))
 
     def _preface(self, lines: list[str]) -> list[str]:
         """Put the enhanced status code before each line that has none of its own (RFC 2034 4)."""
@@ -96,7 +95,7 @@ class Reply:
 
     def to_bytes(self, *, enhanced: bool = False) -> bytes:
         """Return the octets on the wire; with `enhanced`, each line of a 2yz, 4yz or 5yz has a status code."""
-        return self._with_enhanced if enhanced else self._plain
+        return self.wire[enhanced]
 
     @property
     def is_permanent(self) -> bool:
@@ -113,9 +112,10 @@ class RawReply(Reply):
 
     octets: bytes = b""
 
-    def to_bytes(self, *, enhanced: bool = False) -> bytes:  # noqa: ARG002 - they are sent as they are
-        """Return the octets."""
-        return self.octets
+    def __post_init__(self) -> None:
+        """Take the octets as they are."""
+        Reply.__post_init__(self)
+        object.__setattr__(self, "wire", (self.octets, self.octets))
 
 
 def _fold(text: str, width: int, *, utf8: bool) -> list[str]:

@@ -12,7 +12,6 @@ the one before.
 
 from __future__ import annotations
 
-import functools
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -47,9 +46,8 @@ NO_CONTROL_CHARACTERS = Reply(501, "Error: no control characters are allowed", "
 NOT_SYNCHRONIZED = Reply(554, "Error: SMTP protocol synchronization", "5.5.0")
 
 
-@functools.lru_cache(REMEMBERED)
-def _split(line: bytes, encoding: str) -> tuple[str, str]:
-    return parse_command(line.decode(encoding))
+def _without_end(line: bytes) -> bytes:
+    return line.removesuffix(b"\n").removesuffix(b"\r")
 
 
 class Session:
@@ -60,14 +58,14 @@ class Session:
         "_discarding",
         "_enhanced",
         "_input",
+        "_line",
         "_line_end",
         "_output",
         "_pending",
         "_position",
-        "_receiving",
         "_strict",
-        "line",
         "marks",
+        "receiving",
         "state",
     )
 
@@ -75,14 +73,15 @@ class Session:
         self.state = State(settings)
         #: After how many octets of content `mail.Arrival` is asked, in ascending order.
         self.marks: Sequence[int] = ()
-        #: The line that was read last, as it came, without its end; b"" for one that is too long.
-        self.line = b""
+        #: What takes the octets that come instead of commands, and the question once it has all of them.
+        self.receiving: tuple[Receiver, Event] | None = None
         self._input = b""
+        # The command line that was read last, with its end; b"" if it was too long to be kept.
+        self._line = b""
         self._position = 0
         self._output: list[bytes] = []
         self._pending: Event | None = None
         self._discarding = False
-        self._receiving: tuple[Receiver, Event] | None = None
         self._enhanced = "ENHANCEDSTATUSCODES" in settings.keywords
         self._strict = settings.strict
         # RFC 5321 2.3.8: only CRLF ends a line. Postfix, Exim and many others take LF for it, and so do we.
@@ -97,23 +96,21 @@ class Session:
 
     def receive_data(self, data: bytes) -> None:
         """Take octets from the client: any number, cut anywhere."""
-        if data and isinstance(self._pending, Connect):
-            self._pending.note(Lint.EARLY_TALKER)
-            if self._strict:
-                self._pending.reply = NOT_SYNCHRONIZED
-                self._pending.refused_for_haste = True
+        if self._pending is not None and data:
+            self._note_haste(self._pending)
         if self.state.starting_tls:
             return  # what comes in the clear by now may be an attacker's (CVE-2011-0411)
-        left = self._position < len(self._input)
-        self._input = self._input[self._position :] + data if left else data
+        if self._position < len(self._input):
+            data = self._input[self._position :] + data
+        self._input = data
         self._position = 0
 
     def next_event(self) -> Event | Literal[_NeedData.NEED_DATA]:
         """Return the next question, or NEED_DATA; also NEED_DATA while a question waits for its answer."""
         if self._pending is not None or self.state.closing or self.state.starting_tls:
             return NEED_DATA
-        if self._receiving is not None:
-            return self._receive(*self._receiving)
+        if self.receiving is not None:
+            return self._receive(*self.receiving)
         return self._next_command() if self._position < len(self._input) else NEED_DATA
 
     def ask(self, verb: str, argument: str) -> Event:
@@ -131,24 +128,24 @@ class Session:
             raise RuntimeError(msg)
         self._pending = None
         state = self.state
-        if reply.is_negative:
-            state.count_error()
-        self._output.append(self.octets_of(event, reply))
+        self._output.append(reply.wire[self._enhanced and event.enhanced])
         event.take(state, reply)
         if event.receiving is not None:
             # Whoever keeps the event, a dialogue does, keeps no content.
-            self._receiving, event.receiving = event.receiving, None
+            self.receiving, event.receiving = event.receiving, None
         if state.starting_tls:
             # And so may what was pipelined behind STARTTLS.
             self._input, self._position, self._discarding = b"", 0, False
-        if reply.code == SERVICE_NOT_AVAILABLE or (event.refused_for_haste and reply.is_negative):
-            state.closing = True
+        if reply.is_negative:
+            state.count_error()
+            if reply.code == SERVICE_NOT_AVAILABLE or event.refused_for_haste:
+                state.closing = True
         if event.lints:
             state.note(event.lints)
 
     def octets_of(self, event: Event, reply: Reply) -> bytes:
         """Return the octets of a reply to this event."""
-        return reply.to_bytes(enhanced=self._enhanced and event.enhanced)
+        return reply.wire[self._enhanced and event.enhanced]
 
     def data_to_send(self) -> bytes:
         """Return the octets of the replies since the last call."""
@@ -158,6 +155,12 @@ class Session:
     def tls_established(self) -> None:
         """Begin anew: TLS is active from here on. What was sent in the clear is forgotten (RFC 3207 4.2)."""
         self.state.secured()
+
+    @property
+    def line(self) -> bytes:
+        """The line that was read last, as it came, without its end; b"" for one that is too long."""
+        line = _without_end(self._line)
+        return line if len(line) + 2 <= self.state.settings.longest_line else b""  # however it was cut into segments
 
     @property
     def waiting(self) -> Event | None:
@@ -188,9 +191,9 @@ class Session:
     @property
     def wants_buffer(self) -> bool:
         """Whether there is large content, which `get_buffer` and `buffer_updated` take without a copy, past marks."""
-        if self._receiving is None or self.marks:
+        if self.receiving is None or self.marks:
             return False
-        receiver = self._receiving[0]
+        receiver = self.receiving[0]
         return receiver.store.size > 0 and not receiver.finished
 
     def get_buffer(self, scratch: bytearray) -> memoryview:
@@ -204,12 +207,20 @@ class Session:
 
     @property
     def _receiver(self) -> Receiver:
-        if self._receiving is None:
+        if self.receiving is None:
             msg = "no content is expected: ask wants_buffer first"
             raise RuntimeError(msg)
-        return self._receiving[0]
+        return self.receiving[0]
 
     # How events are found.
+
+    def _note_haste(self, pending: Event) -> None:
+        """Take notice that a client talks before its greeting has come, if that is what it waits for."""
+        if isinstance(pending, Connect):
+            pending.note(Lint.EARLY_TALKER)
+            if self._strict:
+                pending.reply = NOT_SYNCHRONIZED
+                pending.refused_for_haste = True
 
     def _ask(self, event: Event) -> Event:
         self._pending = event
@@ -248,7 +259,7 @@ class Session:
                 self._input = receiver.feed(self._input)
         if not receiver.finished:
             return NEED_DATA
-        self._receiving = None
+        self.receiving = None
         return self._ask(question)
 
     def _feed_to_mark(self, receiver: Receiver, question: Event) -> Arrival | None:
@@ -271,30 +282,46 @@ class Session:
         if end < 0:
             self._keep_unfinished_line()
             return NEED_DATA
-        self._position = end + len(self._line_end)
-        line = self._input[start:end]
-        bare = False
-        if not self._strict:
-            bare = not line.endswith(b"\r")
-            line = line.removesuffix(b"\r")
-        self.state.count_command()
-        # However it was cut into segments.
-        self.line = b"" if self._discarding or len(line) + 2 > self.state.settings.longest_line else line
-        event = self._read_event(line)
-        if bare:
-            event.note(Lint.BARE_LF_COMMAND)
-        if event.receiving is not None:
-            self._receiving = event.receiving
-            return self._receive(*self._receiving)
+        self._position = end = end + len(self._line_end)
+        self._line = line = self._input[start:end]
+        state = self.state
+        state.count_command()
+        if state.exchange is not None or self._discarding:
+            return self._ask(self._read_unusual_line(line))
+        known = state.settings.known_lines[state.esmtp]
+        event = (known.get(line) or self._read_unknown_line(line, known)).again()
+        if event.carries_octets:
+            event.announce(state)
+            if event.receiving is not None:
+                self.receiving = event.receiving
+                return self._receive(*self.receiving)
         return self._ask(event)
 
-    def _read_event(self, line: bytes) -> Event:
+    def _read_unusual_line(self, line: bytes) -> Event:
+        """Read what is no command: a response in a SASL exchange, or a line that was too long to be kept."""
         discarded, self._discarding = self._discarding, False
-        if self.state.exchange is not None:
-            return AuthResponse(*self.state.exchange, None if discarded else line)
         if discarded:
-            return BadLine(LINE_TOO_LONG, b"(a line that is too long)")
-        return self._read_line(line)
+            self._line = b""
+        if self.state.exchange is not None:
+            event: Event = AuthResponse(*self.state.exchange, None if discarded else _without_end(line))
+        else:
+            event = BadLine(LINE_TOO_LONG, b"(a line that is too long)")
+        return self._note_line_end(event, line)
+
+    def _read_unknown_line(self, line: bytes, known: dict[bytes, Event]) -> Event:
+        """Read a command line, and remember it: clients under test send the same few over and over."""
+        event = self._note_line_end(self._read_line(_without_end(line)), line)
+        if isinstance(event, Command):
+            if len(known) >= REMEMBERED:
+                known.clear()
+            known[line] = event
+        return event
+
+    @staticmethod
+    def _note_line_end(event: Event, line: bytes) -> Event:
+        if not line.endswith(b"\r\n"):
+            event.note(Lint.BARE_LF_COMMAND)
+        return event
 
     def _keep_unfinished_line(self) -> None:
         """Keep what may become a line; of what is too long for one, no more than its possible CR."""
@@ -311,7 +338,7 @@ class Session:
             # Before it is read: had it come octet by octet, no more of it would be known either.
             return BadLine(LINE_TOO_LONG, line)
         try:
-            verb, argument = _split(line, "utf-8" if settings.utf8_commands else "ascii")
+            verb, argument = parse_command(line.decode("utf-8" if settings.utf8_commands else "ascii"))
         except UnicodeDecodeError:
             return BadLine(INVALID_CHARACTER, line)
         except ControlCharacterError:
@@ -321,10 +348,7 @@ class Session:
         limit = settings.line_limit(verb) if self.state.esmtp else settings.command_size_limit
         if len(line) + 2 > limit:
             return BadLine(LINE_TOO_LONG, line)
-        command = self._make_command(verb, argument)
-        if command.carries_octets:
-            command.announce(self.state)
-        return command
+        return self._make_command(verb, argument)
 
     def _make_command(self, verb: str, argument: str) -> Command:
         command = self._commands.get(verb, Unrecognized)

@@ -16,6 +16,7 @@ from .replies import Reply
 
 if TYPE_CHECKING:
     from .content import ContentStore
+    from .events import Event
     from .grammar import Parameters, Path
     from .lints import Lint
     from .sasl import Exchange, Identity, Users
@@ -120,6 +121,10 @@ class Settings:
     ehlo_replies: tuple[Reply, Reply] = field(init=False)
     helo_reply: Reply = field(init=False)
     greeting: Reply = field(init=False)
+    #: Command lines that sessions have read, in those that began with HELO and with EHLO, and what they mean there.
+    known_lines: tuple[dict[bytes, Event], dict[bytes, Event]] = field(
+        init=False, repr=False, compare=False, default_factory=lambda: ({}, {})
+    )
 
     def __post_init__(self) -> None:
         """Check the values, and join the extensions."""
@@ -227,12 +232,12 @@ class State:
     commands: int = 0
     errors: int = 0
     messages: int = 0
-    #: Behind how many commands there are too many; -1: never.
-    _last_command: int = field(init=False)
+    #: Which command is the first of too many; 0: none.
+    _command_too_many: int = field(init=False)
 
     def __post_init__(self) -> None:
         """Put up the guards that stand from the start."""
-        self._last_command = self.settings.max_commands or -1
+        self._command_too_many = self.settings.max_commands + 1 if self.settings.max_commands else 0
         self.guarded = self.settings.require_tls or self.settings.require_auth
 
     @property
@@ -248,7 +253,7 @@ class State:
     def count_command(self) -> None:
         """Count a command."""
         self.commands += 1
-        if self.commands == self._last_command + 1:
+        if self.commands == self._command_too_many:
             self.guarded = True
 
     def count_error(self) -> None:

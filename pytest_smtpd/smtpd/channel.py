@@ -82,6 +82,7 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
     """
 
     # See ChannelType.
+    _has_overrides: ClassVar[bool]
     _answering: ClassVar[dict[str, Callable[[Any, str | None], None]]]
     _sees_replies: ClassVar[bool]
     _sees_lines: ClassVar[bool]
@@ -157,8 +158,7 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
 
     def _greet(self) -> None:
         self._greeted = True
-        self._respond(self.session.connect())
-        self._advance()
+        self._advance(self.session.connect())
 
     def _start_tls(self) -> None:
         # Imported where it is needed: ssl takes longer to import than all of this package.
@@ -215,40 +215,52 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
         """Leave the server: the connection is closed."""
         self.smtp_server.forget(self)
 
-    def _advance(self) -> None:
-        """Answer all that the client asked, until an answer is to come later; send the answers in one write."""
-        session = self.session
-        while (event := session.next_event()) is not NEED_DATA:
-            self._respond(event)
+    def _advance(self, first: Event | None = None) -> None:
+        """Answer this and all that the client asked, until an answer is to come later; send the answers in one write."""
+        conn, session, state = self.conn, self.session, self.session.state
+        event = first or session.next_event()
+        while event is not NEED_DATA:
+            reply = self.answer(event)
+            if reply is not None:
+                self.settle(event, reply)
+            elif event is session.waiting:
+                conn.pause_reading()
+            event = session.next_event()
         if data := session.data_to_send():
-            self.conn.write(data)
-        if session.state.starting_tls:
+            conn.write(data)
+        if state.starting_tls:
             self._start_tls()
-        self.conn.reads_large = session.wants_buffer and self.conn.tls is None
-        if session.state.closing or (self._ended and not session.waiting):
-            self.conn.close()
+        if session.receiving is not None or conn.reads_large:
+            conn.reads_large = session.wants_buffer and conn.tls is None
+        if state.closing or (self._ended and not session.waiting):
+            conn.close()
 
-    def _respond(self, event: Event) -> None:
-        reply = self.answer(event)
-        if reply is not None:
-            self.settle(event, reply)
-        elif event is self.session.waiting:
-            self.conn.pause_reading()
+    def settle(self, event: Event, reply: Reply, sent: Reply | None = None) -> None:
+        """Record, then send the answer that was decided: who has read it may look for the message.
 
-    def settle(self, event: Event, reply: Reply) -> None:
-        """Record, then send the answer that was decided: who has read it may look for the message."""
-        if isinstance(event, Content) and event.decide(reply):
+        `sent` is what of the reply is left to be sent, if it isn't all of it.
+        """
+        self.note(event, reply)
+        if sent is None:
+            sent = reply
+        if isinstance(event, Content) and event.decide(sent):
             self.deliver(event)
         if is_tracing():
-            trace(self.session, self.peer, event, reply, secret=self._secret)
-        self.session.send(reply)
+            trace(self.session, self.peer, event, sent, secret=self._secret)
+        self.session.send(sent)
+
+    def note(self, event: Event, reply: Reply) -> None:
+        """Take notice of an answer that is about to be sent."""
 
     def answer(self, event: Event) -> Reply | None:
         """Choose the answer to an event; None: it comes later, by `push`, and nothing is read before.
 
         `event.reply` is what a well-behaved server answers.
         """
-        return self._guard(self._choose, event)
+        try:
+            return self._ask_subclass(event) if self._has_overrides else self._answer_as_usual(event)
+        except BaseException as error:  # noqa: BLE001 - see _guard
+            return self._answer_to(error)
 
     def _guard(self, choose: Callable[P, Reply | None], *arguments: P.args, **keywords: P.kwargs) -> Reply | None:
         """Choose an answer by what may be a hook."""
@@ -266,7 +278,7 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
         self.smtp_server.errors.append(error)
         return _LOCAL_ERROR
 
-    def _choose(self, event: Event) -> Reply | None:
+    def _ask_subclass(self, event: Event) -> Reply | None:
         if isinstance(event, Arrival):
             return event.reply  # nobody is asked
         if self._sees_lines and not isinstance(event, Connect):

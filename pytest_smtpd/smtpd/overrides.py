@@ -39,6 +39,8 @@ class ChannelType(type):
     from the network.
     """
 
+    #: Whether a subclass overrides anything that answers.
+    _has_overrides: bool
     #: The methods of subclasses that answer verbs, by verb.
     _answering: dict[str, Callable[[Any, str | None], None]]
     #: Whether a subclass has a `push` through which all replies go, and a `found_terminator` for all lines.
@@ -59,6 +61,7 @@ class ChannelType(type):
         cls._sees_replies, cls._sees_lines = "push" in overrides, "found_terminator" in overrides
         commands = {name.removeprefix("smtp_"): method for name, method in overrides.items() if callable(method)}
         cls._answering = {verb: method for verb, method in commands.items() if verb.isupper()}
+        cls._has_overrides = bool(overrides)
         subclasses: list[Any] = cls.__subclasses__()
         for subclass in subclasses:
             subclass.look_up()

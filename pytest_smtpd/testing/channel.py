@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from pytest_smtpd.protocol.events import Command
@@ -66,22 +67,26 @@ class RecordingChannel(SMTPChannel):
     @property
     def dialogue(self) -> Dialogue:
         """What is said on this connection, since it was made or since the server was cleared."""
-        generation = self.smtp_server.messages.generation
-        if self._dialogue_generation is not generation:
-            enhanced = "ENHANCEDSTATUSCODES" in self.session.state.settings.keywords
-            self._dialogue = Dialogue(self.peer, self.smtp_server.clock(), enhanced=enhanced)
-            self._dialogue_generation = self.smtp_server.begin_dialogue(self._dialogue)
+        if self._dialogue_generation is not self.smtp_server.messages.generation:
+            self._begin_dialogue()
         return self._dialogue
+
+    def _begin_dialogue(self) -> None:
+        enhanced = "ENHANCEDSTATUSCODES" in self.session.state.settings.keywords
+        self._dialogue = Dialogue(self.peer, self.smtp_server.clock(), enhanced=enhanced)
+        self._dialogue_generation = self.smtp_server.begin_dialogue(self._dialogue)
 
     def __str__(self) -> str:
         if self._dialogue_generation is None:
             return f"{format_peer(self.peer)}: the client said nothing"
         return describe_session(self._dialogue)
 
-    def settle(self, event: Event, reply: Reply) -> None:
-        """Note the exchange, record a message, send."""
-        self.dialogue.add(self.smtp_server.clock(), event, reply)
-        super().settle(event, reply)
+    def note(self, event: Event, reply: Reply) -> None:
+        """Keep the exchange in the dialogue."""
+        server = self.smtp_server
+        if self._dialogue_generation is not server.messages.generation:
+            self._begin_dialogue()
+        self._dialogue.add(server.clock(), event, reply)
 
     def tls_established(self) -> None:
         """Begin anew, encrypted, and note it."""
@@ -112,18 +117,25 @@ class RecordingChannel(SMTPChannel):
 
     # How rules apply.
 
-    def _choose(self, event: Event) -> Reply | None:
+    def answer(self, event: Event) -> Reply | None:
         """Answer as usual, unless a rule applies; note when a transaction begins."""
+        server = self.smtp_server
         if self.session.state.transaction is None:
-            self._generation = self.smtp_server.messages.generation
-        if self.smtp_server.rules.given and (rule := self._find_rule(event)):
-            self._choosing = True
-            try:
-                self._apply(rule, _Completion(self, event) if isinstance(event, Content) else _Question(self, event))
-            finally:
-                self._choosing = False
-            return None
-        return super()._choose(event)
+            self._generation = server.messages.generation
+        if server.rules.given:
+            return self._guard(self._answer_by_rules, event)
+        return super().answer(event)
+
+    def _answer_by_rules(self, event: Event) -> Reply | None:
+        rule = self._find_rule(event)
+        if rule is None:
+            return self.usual_answer(event)
+        self._choosing = True
+        try:
+            self._apply(rule, _Completion(self, event) if isinstance(event, Content) else _Question(self, event))
+        finally:
+            self._choosing = False
+        return None
 
     def _find_rule(self, event: Event) -> Rule | None:
         if isinstance(event, Arrival):
@@ -146,12 +158,11 @@ class RecordingChannel(SMTPChannel):
 
     def usual_answer(self, event: Event) -> Reply | None:
         """Return what is answered where no rule applies."""
-        return self._guard(super()._choose, event)
+        return super().answer(event)
 
     def complete(self, event: Event, reply: Reply, sent: Reply) -> None:
         """Answer the event that waits with `sent`, which is `reply` or the rest of it."""
-        self.dialogue.add(self.smtp_server.clock(), event, reply)
-        super().settle(event, sent)
+        self.settle(event, reply, sent)
         if not self._choosing:
             self._go_on()
 
@@ -269,20 +280,23 @@ class RecordingChannel(SMTPChannel):
 
     def _make_message(self, transaction: Transaction, accepted: Iterable[int], data: bytes) -> Message:
         state = self.session.state
-        return Message(
-            peer=self.peer,
-            mailfrom=transaction.reverse_path.mailbox,
-            rcpttos=[transaction.forward_paths[index].mailbox for index in accepted],
-            data=data,
-            mail_options=format_parameters(transaction.parameters),
-            rcpt_options=[format_parameters(transaction.forward_parameters[index]) for index in accepted],
-            rejected=list(transaction.rejected),
-            helo=state.helo or "",
-            esmtp=state.esmtp,
-            tls=self.conn.tls.info if self.conn.tls else None,
-            auth=state.identity,
-            envelope_lints=tuple(transaction.lints),
-            dialogue=self.dialogue,
+        return Message.of(
+            {
+                "peer": self.peer,
+                "mailfrom": transaction.reverse_path.mailbox,
+                "rcpttos": [transaction.forward_paths[index].mailbox for index in accepted],
+                "data": data,
+                "mail_options": format_parameters(transaction.parameters),
+                "rcpt_options": [format_parameters(transaction.forward_parameters[index]) for index in accepted],
+                "rejected": list(transaction.rejected),
+                "helo": state.helo or "",
+                "esmtp": state.esmtp,
+                "tls": self.conn.tls.info if self.conn.tls else None,
+                "auth": state.identity,
+                "received_at": datetime.now(UTC),
+                "dialogue": self.dialogue,
+                "envelope_lints": tuple(transaction.lints),
+            }
         )
 
     def connection_lost(self) -> None:

@@ -52,17 +52,21 @@ class Line:
         return f"{self.speaker}: {text}" if self.speaker else f"   ({text})"
 
 
-@dataclass(frozen=True, slots=True)
 class Remark:
-    """What stands in a dialogue where there is no event, or one that must not be kept."""
+    """What stands in a dialogue where there is no event, or one that must not be kept.
 
-    said: str
-    #: Whether it stands for content: whoever keeps the event of a message keeps all of its octets.
-    is_content: bool = False
-    #: Whether it is what ended the connection.
-    is_failure: bool = False
+    `is_content`: whether it stands for content, as whoever keeps the event of a message keeps all of its octets;
+    `is_failure`: whether it is what ended the connection.
+    """
+
+    __slots__ = ("is_content", "is_failure", "said")
     secret: ClassVar[bool] = False
     enhanced: ClassVar[bool] = True
+
+    def __init__(self, said: str, *, is_content: bool = False, is_failure: bool = False) -> None:
+        self.said = said
+        self.is_content = is_content
+        self.is_failure = is_failure
 
 
 def is_remark(said: Event | Remark) -> bool:
@@ -91,9 +95,10 @@ class Dialogue:
 
     def add(self, now: float, event: Event | None, reply: Reply | None) -> None:
         """Add what the client asked, if it did, and what it was answered, if it was."""
-        said = Remark("") if event is None else event
-        said = Remark(event.said, is_content=True) if isinstance(event, Content) else said
-        self._exchanges.append((now, said, reply))
+        said: Event | Remark | None = event
+        if isinstance(event, Content):
+            said = Remark(event.said, is_content=True)
+        self._exchanges.append((now, said or Remark(""), reply))
 
     def remark(self, now: float, text: str, *, is_failure: bool = False) -> None:
         """Add what happened to the connection."""

@@ -71,12 +71,12 @@ def destination() -> Iterator[Destination]:
 class WatchedChannel(ProxyChannel):
     """Tells when a message had to be refused for now."""
 
-    def settle(self, event: Event, reply: Reply) -> None:
+    def note(self, event: Event, reply: Reply) -> None:
         """Notice a MAIL that was answered with 451."""
         if isinstance(event, Mail) and reply.code == 451:
             assert isinstance(self.smtp_server, WatchedProxy)
             self.smtp_server.has_deferred.set()
-        super().settle(event, reply)
+        super().note(event, reply)
 
 
 class WatchedProxy(smtpd.PureProxy):
