@@ -8,6 +8,8 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Mapping
+from email.feedparser import BytesFeedParser
+from email.message import Message as Email
 from typing import TYPE_CHECKING
 
 from .charsets import decode_header, decode_octets, restore_octets
@@ -56,6 +58,26 @@ class Headers(Mapping[str, str]):
 
     def __repr__(self) -> str:
         return f"<Headers: {shorten(', '.join(self))}>"
+
+
+class _Head(Email):
+    """An e-mail whose content is not taken apart."""
+
+    def get_content_type(self) -> str:
+        """Return the type that has no parts."""
+        return "text/plain"
+
+
+#: What the header section is in front of (RFC 5322 2.1), whatever ends the lines.
+_EMPTY_LINE = rb"(?>\r\n|\r|\n)(?>\r\n|\r|\n)"
+
+
+def read_headers(data: bytes) -> Headers:
+    """Read the headers of a content, as `email` does, which reads no more of it here."""
+    end = re.search(_EMPTY_LINE, data)
+    parser = BytesFeedParser(_Head)
+    parser.feed(data[: end.end()] if end else data)
+    return Headers(parser.close().raw_items())
 
 
 # RFC 5322 3.4: what an address list is made of. A comment's brackets come one by one, as they can be nested.

@@ -89,9 +89,9 @@ class Message:
     @cached_property
     def headers(self) -> Headers:
         """The headers, decoded, by name: `message.headers["from"]`; `message.headers.get_all("received")`."""
-        from .headers import Headers
+        from .headers import read_headers
 
-        return Headers(self._content.root.raw_items())
+        return read_headers(self.data)
 
     @property
     def size(self) -> int:
