@@ -75,8 +75,9 @@ class Presets(Service):
 
     def end_rules(self) -> None:
         """Forget all rules, and end the sessions that wait for one."""
-        self.rules.clear()
-        self.call(self._release)
+        if self.rules.given:
+            self.rules.clear()
+            self.call(self._release)
 
     def _release(self) -> None:
         self._set_marks()
