@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import smtpd
     from .network.tls import TLSInfo
-    from .protocol.dsn import NotificationRequest
     from .protocol.events import Refusal
     from .protocol.lints import Lint
+    from .protocol.notifications import NotificationRequest
     from .protocol.replies import Reply
     from .protocol.sasl import Identity
     from .protocol.state import RejectedRecipient
+    from .testing.attachment import Attachment
     from .testing.catalogue import Fault, smtp_faults
     from .testing.channel import RecordingChannel
     from .testing.dialogue import Dialogue
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
     from .testing.faults import Rule
     from .testing.headers import Headers
     from .testing.links import Link
-    from .testing.message import Attachment, Message
+    from .testing.message import Message
+    from .testing.mishaps import AbortedTransaction, TLSFailure
     from .testing.outbox import Messages, Outbox
-    from .testing.recording import AbortedTransaction, LateMailWarning, RecordingServer, TLSFailure
+    from .testing.recording import LateMailWarning, RecordingServer
 
 __all__ = [
     "AbortedTransaction",
@@ -56,8 +58,8 @@ __all__ = [
 ]
 
 _MODULES = {
-    "AbortedTransaction": "testing.recording",
-    "Attachment": "testing.message",
+    "AbortedTransaction": "testing.mishaps",
+    "Attachment": "testing.attachment",
     "Dialogue": "testing.dialogue",
     "Fault": "testing.catalogue",
     "Headers": "testing.headers",
@@ -67,7 +69,7 @@ _MODULES = {
     "Lint": "protocol.lints",
     "Message": "testing.message",
     "Messages": "testing.outbox",
-    "NotificationRequest": "protocol.dsn",
+    "NotificationRequest": "protocol.notifications",
     "Outbox": "testing.outbox",
     "RecordingChannel": "testing.channel",
     "RecordingServer": "testing.recording",
@@ -76,7 +78,7 @@ _MODULES = {
     "Reply": "protocol.replies",
     "Rule": "testing.faults",
     "ServerFactory": "testing.factory",
-    "TLSFailure": "testing.recording",
+    "TLSFailure": "testing.mishaps",
     "TLSInfo": "network.tls",
     "smtp_faults": "testing.catalogue",
 }

@@ -177,6 +177,8 @@ def _session_options(config: pytest.Config, overridden: Mapping[str, Any]) -> di
     }
     options: dict[str, Any] = {}
     for source, more in sources.items():
+        if more == {}:
+            continue
         try:
             options = {**options, **more}
             check_options(options)
@@ -237,8 +239,9 @@ def pytest_fixture_setup(request: pytest.FixtureRequest) -> Generator[None, obje
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Fail the test whose servers' hooks have raised something, or whose rules have never applied."""
     result = yield
-    _raise_errors(item)
-    _check_rules(item)
+    servers = _servers_of(item)
+    _raise_errors(servers)
+    _check_rules(servers, item)
     return result
 
 
@@ -249,7 +252,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object
         result = yield
     finally:
         _warn_of_late_mail(item)
-    _raise_errors(item)
+    _raise_errors(_servers_of(item))
     return result
 
 
@@ -262,10 +265,10 @@ def _warn_of_late_mail(item: pytest.Item) -> None:
         item.warn(LateMailWarning(f"late mail came in {item.nodeid}, and is in no mailbox:{mails}"))
 
 
-def _raise_errors(item: pytest.Item) -> None:
+def _raise_errors(servers: list[RecordingServer]) -> None:
     """Raise what the hooks of the test's servers have raised; it is forgotten when it is reported."""
     __tracebackhide__ = True
-    errors = [error for server in _servers_of(item) for error in server.errors]
+    errors = [error for server in servers for error in server.errors]
     if len(errors) == 1:
         raise errors[0]
     if errors:
@@ -273,9 +276,9 @@ def _raise_errors(item: pytest.Item) -> None:
         raise BaseExceptionGroup(msg, errors)
 
 
-def _check_rules(item: pytest.Item) -> None:
+def _check_rules(servers: list[RecordingServer], item: pytest.Item) -> None:
     """Fail the test that has given rules for nothing: it has not tested what it says."""
-    for server in _servers_of(item):
+    for server in servers:
         if not server.allow_unused_rules:
             try:
                 server.assert_rules_applied()

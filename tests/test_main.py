@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import contextlib
 import json
@@ -545,6 +546,22 @@ def test_a_proxy_works_as_nobody(start: Callable[..., Program]) -> None:
     send(proxy.address)
     assert json.loads(upstream.stdout.readline())["subject"] == "Hello"
     assert proxy.end() == ("", "", 0)
+
+
+def test_nobody_has_all_modules() -> None:
+    """Before a server becomes nobody, who may not be able to read them, all modules of ours are imported but two."""
+    code = """
+import os, pkgutil, sys
+import pytest_smtpd
+from pytest_smtpd.cli.options import Options
+from pytest_smtpd.cli.privileges import Nobody
+from pytest_smtpd.cli.serving import prepare
+
+prepare(Options(save=None), Nobody(os.geteuid(), os.getegid()))
+print({found.name for found in pkgutil.walk_packages(pytest_smtpd.__path__, "pytest_smtpd.")} - sys.modules.keys())
+"""
+    printed = subprocess.check_output([sys.executable, "-c", code], text=True)  # noqa: S603 - code from here
+    assert set(ast.literal_eval(printed)) == {"pytest_smtpd.__main__", "pytest_smtpd.plugin"}
 
 
 def test_an_open_relay_is_an_error() -> None:

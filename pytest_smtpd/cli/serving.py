@@ -7,8 +7,11 @@ import sys
 import traceback
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
+from pkgutil import walk_packages
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, Self
+
+import pytest_smtpd
 
 from .options import CommandLineError
 
@@ -26,6 +29,12 @@ _IMPORTED_LATE = (
     *("concurrent.futures.thread", "encodings.ascii", "encodings.idna", "encodings.latin_1", "linecache"),
     *("smtplib", "ssl"),
 )
+
+
+def _find_modules() -> Iterator[str]:
+    """Yield the names of all modules of ours that a server may come to need."""
+    names = (module.name for module in walk_packages(pytest_smtpd.__path__, "pytest_smtpd."))
+    return (name for name in names if name not in {"pytest_smtpd.__main__", "pytest_smtpd.plugin"})
 
 
 class Told(list[Any]):
@@ -88,7 +97,7 @@ def prepare(options: Options, nobody: Nobody | None) -> None:
         with nobody.rights() if nobody else nullcontext(), _telling(f"--save: {directory} can't be written to", rights):
             TemporaryFile(dir=directory).close()
     if nobody:
-        for name in _IMPORTED_LATE:
+        for name in (*_IMPORTED_LATE, *_find_modules()):
             import_module(name)
         from .output import SAMPLE, describe
 

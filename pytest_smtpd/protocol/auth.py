@@ -1,4 +1,4 @@
-"""AUTH (RFC 4954): SASL exchanges in a session."""
+"""AUTH (RFC 4954): SASL exchanges in a session; the mechanisms are imported when a client wants one."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from .events import SEND_EHLO_FIRST, Command, Event, Refusal
 from .grammar import GrammarError, decode_xtext
 from .lints import Lint
 from .replies import Reply
-from .sasl import MECHANISMS, Identity, MalformedResponse, Outcome
 from .state import MAX_COMMAND_LINE, Extension
 
 if TYPE_CHECKING:
-    from .sasl import Exchange, Mechanism
+    from .sasl import Exchange, Identity, Mechanism
     from .state import Settings, State
 
 #: RFC 4954 4: a line of an exchange has 12288 octets at most, CRLF included.
 MAX_LINE = 12_288
 
-_BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
+#: The mechanisms that there are, in the order in which servers should list them; `sasl.MECHANISMS` has them.
+MECHANISM_NAMES = ("SCRAM-SHA-256", "CRAM-MD5", "PLAIN", "LOGIN", "OAUTHBEARER", "XOAUTH2")
+
+_BASE64 = rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
 
 _SUCCESSFUL = Reply(235, "Authentication successful", "2.7.0")
 _INVALID = Reply(535, "Authentication credentials invalid", "5.7.8")
@@ -36,6 +38,8 @@ _BAD_AUTH_PARAMETER = Reply(501, "Error: AUTH takes a mailbox in xtext, or <>", 
 
 def _usable(settings: Settings, secure: bool) -> str | None:  # noqa: FBT001
     """List the mechanisms that may be used now; None: there are none, so AUTH is not offered."""
+    from .sasl import MECHANISMS
+
     names = [name for name in settings.auth_mechanisms if _is_safe(MECHANISMS[name], settings, secure=secure)]
     return " ".join(names) or None
 
@@ -70,6 +74,8 @@ class _ExchangeEvent(Event):
 
     def _respond(self, exchange: Exchange, response: bytes | None) -> Reply:
         """Hand the exchange a response, None to begin; return its next challenge or its outcome as a reply."""
+        from .sasl import MalformedResponse
+
         try:
             challenge = next(exchange) if response is None else exchange.send(response)
         except StopIteration as stop:
@@ -95,6 +101,8 @@ class Auth(Command, _ExchangeEvent):
     ends_group = True
 
     def __init__(self, verb: str, argument: str) -> None:
+        from .sasl import Identity
+
         super().__init__(verb, argument)
         name, _, self._initial = argument.partition(" ")
         self._name = name.upper() if name.isascii() else name
@@ -117,6 +125,8 @@ class Auth(Command, _ExchangeEvent):
         return self._respond(mechanism.exchange(state.settings.users, self._initial_response()), None)
 
     def _mechanism(self, state: State) -> Mechanism:
+        from .sasl import MECHANISMS
+
         if self._name not in state.settings.auth_mechanisms:
             raise Refusal(_UNKNOWN_MECHANISM)
         mechanism = MECHANISMS[self._name]
@@ -156,6 +166,7 @@ class AuthResponse(_ExchangeEvent):
 
 def _dead_end(identity: Identity) -> Exchange:
     """Return an exchange that waits for a response, and refuses any."""
+    from .sasl import Outcome
 
     def refuse() -> Exchange:
         yield b""
@@ -168,6 +179,6 @@ def _dead_end(identity: Identity) -> Exchange:
 
 def _decode(line: bytes) -> bytes:
     """Decode base64 and nothing else: Python's decoders differ in what more they take (RFC 4954 4)."""
-    if not _BASE64.fullmatch(line):
+    if not re.fullmatch(_BASE64, line):
         raise Refusal(_MALFORMED)
     return base64.b64decode(line)

@@ -19,7 +19,7 @@ CHUNKING = Extension(keyword="CHUNKING")
 #: BODY=BINARYMIME is a value of the parameter that 8BITMIME brings.
 BINARYMIME = Extension(keyword="BINARYMIME", needs="CHUNKING")
 
-_ARGUMENT = re.compile(r"([0-9]{1,20})( +LAST)?", re.IGNORECASE | re.ASCII)
+_ARGUMENT = r"(?ai)([0-9]{1,20})( +LAST)?"
 
 
 class Bdat(Command):
@@ -33,7 +33,7 @@ class Bdat(Command):
     syntax = "BDAT chunk-size [LAST]"
 
     def announce(self, state: State) -> None:
-        match = _ARGUMENT.fullmatch(self.argument)
+        match = re.fullmatch(_ARGUMENT, self.argument)
         if match is None:
             return
         size = int(match[1])

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from .state import State
 
-_EHLO_LINE = re.compile(r"[!-~]+(?: [!-~]+)*")
-_SIZE_VALUE = re.compile(r"[0-9]{1,20}", re.ASCII)
+_EHLO_LINE = r"[!-~]+(?: [!-~]+)*"
+_SIZE_VALUE = re.compile(r"[0-9]{1,20}")
 
 _TOO_LARGE = Reply(552, "Error: message size exceeds fixed maximum message size", "5.3.4")
 _BAD_BODY = Reply(501, "Error: BODY can only be one of 7BIT, 8BITMIME", "5.5.4")
@@ -106,7 +106,7 @@ def invented(line: str) -> Extension:
 
     Raises ValueError for what is no such line (RFC 5321 4.1.1.1).
     """
-    if not _EHLO_LINE.fullmatch(line):
+    if not re.fullmatch(_EHLO_LINE, line):
         msg = f"advertise: a line of the EHLO reply is a keyword, and parameters parted by a space, not {line!r}"
         raise ValueError(msg)
     # It has no keyword: nothing is served for it, also where the line has that of an extension.

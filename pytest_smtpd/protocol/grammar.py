@@ -28,21 +28,19 @@ _LITERAL = r"\[[!-Z^-~]*\]"
 _LOOSE_LOCAL_PART = rf"(?:{_ATEXT}|\.)+"
 _LOOSE_DOMAIN = r"[^\x00-,/:-@\[-^`{-\x7f]+"
 
-_GENERAL_LITERAL = re.compile(r"[A-Za-z0-9-]*[A-Za-z0-9]:[!-Z^-~]+")
+_GENERAL_LITERAL = r"[A-Za-z0-9-]*[A-Za-z0-9]:[!-Z^-~]+"
 
 _AT_DOMAIN = rf"@(?:{_DOMAIN}|{_LITERAL})"
-_PATH = re.compile(
+_PATH = (
     rf"(?P<route>{_AT_DOMAIN}(?:,{_AT_DOMAIN})*:)?"
     rf"(?P<mailbox>(?P<local>{_QUOTED_STRING}|{_LOOSE_LOCAL_PART})(?:@(?P<domain>{_LOOSE_DOMAIN}|{_LITERAL}))?)?"
 )
-_STRICT_DOT_STRING = re.compile(_DOT_STRING)
-_STRICT_DOMAIN = re.compile(_DOMAIN)
 _COMMON_PATH = re.compile(rf"<({_DOT_STRING}@{_DOMAIN})>(?: (.*))?")
 _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^\x00- =\x7f]+))?")
-_XTEXT = re.compile(r"(?:[^\x00- +=\x7f]|\+[0-9A-F]{2})*")
-_HEXCHAR = re.compile(rb"\+([0-9A-F]{2})")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_QUOTED_PAIR = re.compile(r"\\(.)")
+_XTEXT = r"(?:[^\x00- +=\x7f]|\+[0-9A-F]{2})*"
+_HEXCHAR = rb"\+([0-9A-F]{2})"
+_CONTROL = r"[\x00-\x1f\x7f]"
+_QUOTED_PAIR = r"\\(.)"
 
 
 #: ESMTP parameters in the order in which they came: keywords in upper case, each with its value or None.
@@ -78,7 +76,7 @@ def parse_command(line: str) -> tuple[str, str]:
     """Split a command line into its verb in upper case and its argument, "" for none."""
     line = line.rstrip(" \t")
     verb, _, argument = line.partition(" ")
-    if not line.isprintable() and _CONTROL.search(line):
+    if not line.isprintable() and re.search(_CONTROL, line):
         msg = "a command line has no control characters"
         raise ControlCharacterError(msg)
     if not verb or not verb.isascii():
@@ -144,7 +142,7 @@ def _partition_unquoted(text: str, end: str) -> tuple[str, str, str]:
 
 def parse_mailbox(text: str) -> Path:
     """Read what stands between the brackets of a path: nothing, or a mailbox with or without a source route."""
-    match = _PATH.fullmatch(text)
+    match = re.fullmatch(_PATH, text)
     if match is None:
         msg = f"{text!r} is no mailbox"
         raise PathError(msg)
@@ -163,13 +161,13 @@ def parse_mailbox(text: str) -> Path:
 
 def _mailbox_lints(local_part: str, domain: str | None) -> tuple[Lint, ...]:
     lints: list[Lint] = []
-    if not local_part.startswith('"') and not _STRICT_DOT_STRING.fullmatch(local_part):
+    if not local_part.startswith('"') and not re.fullmatch(_DOT_STRING, local_part):
         lints.append(Lint.LOCAL_PART)
     if domain is None:
         # The one mailbox that needs no domain (RFC 5321 4.1.1.3, 4.5.1).
         if local_part.lower() != "postmaster":
             lints.append(Lint.NO_DOMAIN)
-    elif not domain.startswith("[") and not _STRICT_DOMAIN.fullmatch(domain):
+    elif not domain.startswith("[") and not re.fullmatch(_DOMAIN, domain):
         lints.append(Lint.DOMAIN)
     return tuple(lints)
 
@@ -190,7 +188,7 @@ def _check_address_literal(literal: str) -> None:
             ipaddress.IPv4Address(literal)
         elif tag.upper() == "IPV6" and "%" not in content:  # RFC 5321 knows no zones
             ipaddress.IPv6Address(content)
-        elif tag.upper() == "IPV6" or not _GENERAL_LITERAL.fullmatch(literal):
+        elif tag.upper() == "IPV6" or not re.fullmatch(_GENERAL_LITERAL, literal):
             raise ValueError  # noqa: TRY301
     except ValueError:
         msg = f"[{literal}] is no address literal"
@@ -224,10 +222,10 @@ def decode_xtext(text: str) -> str:
 
     UTF-8 in an international address comes raw (RFC 6533 3, utf-8-addr-unitext) or encoded.
     """
-    if not _XTEXT.fullmatch(text):
+    if not re.fullmatch(_XTEXT, text):
         msg = f"{text!r} is no xtext"
         raise GrammarError(msg)
-    octets = _HEXCHAR.sub(lambda match: bytes.fromhex(match[1].decode()), text.encode())
+    octets = re.sub(_HEXCHAR, lambda match: bytes.fromhex(match[1].decode()), text.encode())
     return octets.decode("utf-8", "backslashreplace")
 
 
@@ -239,7 +237,7 @@ def helo_lints(argument: str) -> tuple[Lint, ...]:
         except PathError:
             return (Lint.HELO_NAME,)
         return ()
-    return () if _STRICT_DOMAIN.fullmatch(argument) else (Lint.HELO_NAME,)
+    return () if re.fullmatch(_DOMAIN, argument) else (Lint.HELO_NAME,)
 
 
 def canonical_mailbox(mailbox: str) -> str:
@@ -252,8 +250,8 @@ def canonical_mailbox(mailbox: str) -> str:
     if not at or domain.endswith('"'):
         return "postmaster" if mailbox.lower() == "postmaster" else mailbox  # RFC 5321 4.5.1
     if local_part.startswith('"') and local_part.endswith('"'):
-        unquoted = _QUOTED_PAIR.sub(r"\1", local_part[1:-1])
-        if _STRICT_DOT_STRING.fullmatch(unquoted):
+        unquoted = re.sub(_QUOTED_PAIR, r"\1", local_part[1:-1])
+        if re.fullmatch(_DOT_STRING, unquoted):
             local_part = unquoted
         else:
             escaped = unquoted.replace("\\", "\\\\").replace('"', '\\"')

@@ -37,7 +37,7 @@ _PROTOCOLS = 3
 
 #: PROXY 2.1: "ffff:f...f:ffff". So a line with addresses is never too long.
 _MAX_IPV6 = 39
-_PORT = re.compile(r"0|[1-9][0-9]{0,4}")
+_PORT = r"0|[1-9][0-9]{0,4}"
 _MAX_PORT = 65_535
 
 #: What makes a whole address or port of any beginning of one, if it is the beginning of one.
@@ -68,6 +68,9 @@ class ProxyHeader:
 
 class ProxyProtocol:
     """Reads the header at the start of a connection, in pieces of any size; keeps 4112 octets at most."""
+
+    #: What `feed` raises.
+    Error = ProxyProtocolError
 
     __slots__ = ("_octets", "header")
 
@@ -197,7 +200,7 @@ def _read_ipv6(text: str) -> str:
 
 
 def _read_port(text: str) -> int:
-    if not _PORT.fullmatch(text) or int(text) > _MAX_PORT:
+    if not re.fullmatch(_PORT, text) or int(text) > _MAX_PORT:
         msg = f"{text!r} is no port: 0 to {_MAX_PORT}, without leading zeros"
         raise ValueError(msg)
     return int(text)

@@ -78,8 +78,8 @@ def _decode(response: bytes) -> str:
         raise MalformedResponse(msg) from None
 
 
-def _match(pattern: re.Pattern[str], response: bytes) -> re.Match[str]:
-    match = pattern.fullmatch(_decode(response))
+def _match(pattern: str, response: bytes) -> re.Match[str]:
+    match = re.fullmatch(pattern, _decode(response))
     if match is None:
         # The response stays out of the message, which may be logged: it may hold a password.
         msg = "the response does not follow the grammar of the mechanism"
@@ -106,7 +106,7 @@ def _is_password(users: Users, user: str, given: str) -> bool:
 
 # An empty password is left to the comparison: clients send one when they are set up wrongly, and what their
 # authors want to see then is a refusal, not a syntax error.
-_PLAIN = re.compile(r"(?P<authzid>[^\0]*)\0(?P<user>[^\0]+)\0(?P<password>[^\0]*)")
+_PLAIN = r"(?P<authzid>[^\0]*)\0(?P<user>[^\0]+)\0(?P<password>[^\0]*)"
 
 
 def plain(users: Users, initial: bytes | None) -> Exchange:
@@ -116,7 +116,7 @@ def plain(users: Users, initial: bytes | None) -> Exchange:
     return Outcome(identity, _is_password(users, match["user"], match["password"]))
 
 
-_USER = re.compile(r"[^\0]+")
+_USER = r"[^\0]+"
 
 
 def login(users: Users, initial: bytes | None) -> Exchange:
@@ -126,7 +126,7 @@ def login(users: Users, initial: bytes | None) -> Exchange:
     return Outcome(Identity("LOGIN", user, password=password), _is_password(users, user, password))
 
 
-_CRAM = re.compile(r"(?P<user>[^\0]+) (?P<digest>[0-9a-f]{32})")
+_CRAM = r"(?P<user>[^\0]+) (?P<digest>[0-9a-f]{32})"
 
 
 def cram_md5(users: Users, initial: bytes | None, *, challenge: bytes | None = None) -> Exchange:
@@ -150,7 +150,7 @@ def cram_md5(users: Users, initial: bytes | None, *, challenge: bytes | None = N
 
 # Any visible ASCII is a token, more than RFC 6750 2.1 allows: tests make up their own.
 _BEARER = r"(?i:bearer) +(?P<token>[!-~]+)"
-_XOAUTH2 = re.compile(rf"user=(?P<user>[^\0\x01]+)\x01auth={_BEARER}\x01\x01")
+_XOAUTH2 = rf"user=(?P<user>[^\0\x01]+)\x01auth={_BEARER}\x01\x01"
 _XOAUTH2_ERROR = b'{"status":"401","schemes":"Bearer","scope":"https://mail.google.com/"}'
 
 
@@ -179,8 +179,8 @@ def _unescape(saslname: str | None) -> str:
     return (saslname or "").replace("=2C", ",").replace("=3D", "=")
 
 
-_OAUTHBEARER = re.compile(rf"{_GS2_HEADER}\x01(?P<pairs>(?:[A-Za-z]+=[\t\r\n -~]*\x01)*)\x01")
-_OAUTHBEARER_AUTH = re.compile(rf"{_BEARER} *")
+_OAUTHBEARER = rf"{_GS2_HEADER}\x01(?P<pairs>(?:[A-Za-z]+=[\t\r\n -~]*\x01)*)\x01"
+_OAUTHBEARER_AUTH = rf"{_BEARER} *"
 _OAUTHBEARER_ERROR = b'{"status":"invalid_token"}'
 
 
@@ -192,7 +192,7 @@ def oauthbearer(users: Users, initial: bytes | None) -> Exchange:
         msg = "the response lacks auth="
         raise MalformedResponse(msg)
     # There is no channel to bind to ("p"), and there are no schemes but Bearer: both mean no valid token.
-    auth = None if match["flag"].startswith("p") else _OAUTHBEARER_AUTH.fullmatch(pairs["auth"])
+    auth = None if match["flag"].startswith("p") else re.fullmatch(_OAUTHBEARER_AUTH, pairs["auth"])
     # Only the token says who the user is; the authorization identity is the one name that a client gives.
     identity = Identity("OAUTHBEARER", _unescape(match["authzid"]), password=auth and auth["token"])
     return (yield from _check_token(users, identity, _OAUTHBEARER_ERROR))
@@ -202,10 +202,8 @@ def oauthbearer(users: Users, initial: bytes | None) -> Exchange:
 _NONCE = r"(?P<nonce>[!-+\--~]+)"
 _EXTENSIONS = r"(?:,[A-Za-z]=[^\0,]+)*"
 _BASE64 = r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{2}==)?"
-_SCRAM_FIRST = re.compile(rf"{_GS2_HEADER}(?P<bare>n=(?P<user>{_SASLNAME}),r={_NONCE}{_EXTENSIONS})")
-_SCRAM_FINAL = re.compile(
-    rf"(?P<without_proof>c=(?P<binding>{_BASE64}),r={_NONCE}{_EXTENSIONS}),p=(?P<proof>{_BASE64})"
-)
+_SCRAM_FIRST = rf"{_GS2_HEADER}(?P<bare>n=(?P<user>{_SASLNAME}),r={_NONCE}{_EXTENSIONS})"
+_SCRAM_FINAL = rf"(?P<without_proof>c=(?P<binding>{_BASE64}),r={_NONCE}{_EXTENSIONS}),p=(?P<proof>{_BASE64})"
 # RFC 7677 4: at least 4096.
 _ITERATIONS = 4096
 

@@ -24,17 +24,19 @@ from pytest_smtpd.protocol.state import DATA_SIZE_DEFAULT as DATA_SIZE_DEFAULT
 
 from .channel import SMTPChannel
 from .debug import Devnull as Devnull
-from .debugging import DebuggingServer
 from .server import SMTPServer, socket_map
 from .service import raise_together
 
 if TYPE_CHECKING:
+    from .debugging import DebuggingServer
     from .mailman import MailmanProxy
     from .proxy import PureProxy
 
 __all__ = ["DebuggingServer", "MailmanProxy", "PureProxy", "SMTPChannel", "SMTPServer", "close_all", "loop"]
 
-_PROXIES = {"MailmanProxy": "mailman", "PureProxy": "proxy"}
+#: Where the servers are that are imported when they are asked for: proxies need smtplib, which imports more than all
+#: of this package.
+_SERVERS = {"DebuggingServer": "debugging", "MailmanProxy": "mailman", "PureProxy": "proxy"}
 
 # What code that used smtpd finds here beside __all__.
 __version__ = "ESMTP pytest-smtpd-server"
@@ -79,9 +81,8 @@ def close_all(map: dict[int, SMTPServer] | None = None, ignore_all: bool = False
 
 
 def __getattr__(name: str) -> Any:
-    if name in _PROXIES:
-        # Only who uses a proxy needs smtplib, which imports more than all of this package.
-        value = globals()[name] = getattr(import_module(f".{_PROXIES[name]}", __name__), name)
+    if name in _SERVERS:
+        value = globals()[name] = getattr(import_module(f".{_SERVERS[name]}", __name__), name)
         return value
     if name in {"asyncore", "asynchat"}:
         msg = f"there is no {name} here: smtpd.loop() replaces asyncore.loop(), smtpd.close_all() asyncore.close_all()"

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Protocol
 
 from pytest_smtpd.protocol.events import Command, Connect, Refusal
 from pytest_smtpd.protocol.mail import Arrival, Content
-from pytest_smtpd.protocol.proxy_protocol import ProxyProtocol, ProxyProtocolError
 from pytest_smtpd.protocol.replies import Reply
 from pytest_smtpd.protocol.session import NEED_DATA, Session
 from pytest_smtpd.protocol.state import DATA_SIZE_DEFAULT
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from pytest_smtpd.network.connection import Address, Connection
     from pytest_smtpd.protocol.events import Event
+    from pytest_smtpd.protocol.proxy_protocol import ProxyProtocol
     from pytest_smtpd.protocol.state import Settings
 
     from .workers import Workers
@@ -130,6 +130,8 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
     def connection_made(self) -> None:
         """Greet the client; behind the proxy's header and the handshake, if there are any."""
         if self.smtp_server.proxy_protocol:
+            from pytest_smtpd.protocol.proxy_protocol import ProxyProtocol
+
             self._proxy = ProxyProtocol()
         else:
             self._begin()
@@ -144,7 +146,7 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
         """Read who the client is that comes through a proxy; a broken header ends the connection."""
         try:
             rest = proxy.feed(data)
-        except ProxyProtocolError:
+        except proxy.Error:
             self.conn.abort()
             return
         if proxy.header is None or rest is None:

@@ -58,8 +58,8 @@ _DEFERRALS = {
     "STARTTLS": Reply(454, "TLS not available due to temporary reason", "4.7.0"),
     "": Reply(451, "Requested action aborted, try again later", "4.3.0"),
 }
-_CODE = re.compile(r"([2-5][0-9]{2})(?: |\Z)")
-_ENHANCED = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?: |\Z)")
+_CODE = r"([2-5][0-9]{2})(?: |\Z)"
+_ENHANCED = r"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?: |\Z)"
 
 
 class Channel(Protocol):
@@ -250,7 +250,7 @@ def store(run: Run) -> None:
 
 def _read_reply(code: int, text: str) -> Reply:
     """Return a reply whose text may begin with an enhanced status code."""
-    match = _ENHANCED.match(text)
+    match = re.match(_ENHANCED, text)
     return Reply(code, text[match.end() :], match[1]) if match else Reply(code, text)
 
 
@@ -270,7 +270,7 @@ def _refusal(replies: dict[str, Reply], stage: str, text: str, kind: int) -> Rep
     usual = replies.get(stage, replies[""])
     if not text:
         return usual
-    match = _CODE.match(text)
+    match = re.match(_CODE, text)
     code = int(match[1]) if match else usual.code
     if code // 100 != kind:
         msg = f"{text!r} has the code {code}, where one from {kind}00 to {kind}99 is meant; reply() takes any"

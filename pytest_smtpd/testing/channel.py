@@ -13,9 +13,7 @@ from pytest_smtpd.protocol.replies import SILENCE
 from pytest_smtpd.protocol.state import Transaction
 from pytest_smtpd.smtpd.channel import Server, SMTPChannel
 
-from .actions import Run, acceptance
 from .dialogue import Dialogue
-from .explanation import describe_session, format_peer
 from .message import Message
 
 if TYPE_CHECKING:
@@ -25,9 +23,10 @@ if TYPE_CHECKING:
     from pytest_smtpd.protocol.events import Event
     from pytest_smtpd.protocol.replies import Reply
 
-    from .actions import Occasion
-    from .faults import Rule, Rules
+    from .actions import Occasion, Run
+    from .faults import Rule
     from .outbox import Generation, Outbox
+    from .rules import Rules
 
 
 class Recorder(Server, Protocol):
@@ -77,6 +76,8 @@ class RecordingChannel(SMTPChannel):
         self._dialogue_generation = self.smtp_server.begin_dialogue(self._dialogue)
 
     def __str__(self) -> str:
+        from .explanation import describe_session, format_peer
+
         if self._dialogue_generation is None:
             return f"{format_peer(self.peer)}: the client said nothing"
         return describe_session(self._dialogue)
@@ -151,6 +152,8 @@ class RecordingChannel(SMTPChannel):
             return None
 
     def _apply(self, rule: Rule, occasion: Occasion) -> None:
+        from .actions import Run
+
         rule.note(self.dialogue)
         self.dialogue.remark(self.smtp_server.clock(), str(rule))
         self._run = Run(rule.script, occasion)
@@ -352,6 +355,8 @@ class _Question(_Occasion):
 
     def acceptance(self) -> Reply:
         """Return the session's answer if that accepts, too."""
+        from .actions import acceptance
+
         usual = self._event.reply
         return acceptance(self._event.stage) if usual.is_negative else usual
 

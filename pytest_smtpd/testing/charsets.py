@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 #: Names of charsets are short; a codec for each other name would be searched for on the disk.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]{0,39}")
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._:+-]{0,39}"
 
 #: Codecs that are no charsets: their time grows with the square of the text's length, or they give warnings.
 _NO_CHARSETS = frozenset({"idna", "punycode", "unicode-escape", "unicode_escape", "raw-unicode-escape", "undefined"})
 
 #: An encoded word (RFC 2047 2), with the language of RFC 2231 5; lenient, as there are spaces in many.
-_ENCODED_WORD = re.compile(r"=\?([^?*]++)(?:\*[^?]*+)?\?([BbQq])\?([^?]*+)\?=")
+_ENCODED_WORD = r"=\?([^?*]++)(?:\*[^?]*+)?\?([BbQq])\?([^?]*+)\?="
 
-_NO_BASE64 = re.compile(r"[^A-Za-z0-9+/]+")
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_NO_BASE64 = r"[^A-Za-z0-9+/]+"
+_LONE_SURROGATE = "[\ud800-\udfff]"
 _FOLD = re.compile(r"\r\n|\r|\n")
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
@@ -32,7 +32,7 @@ _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 def find_charset(name: str) -> str:
     """Return the name of the codec for a charset; "" if Python has none that is fit to read mail."""
     name = name.strip()
-    if not _NAME.fullmatch(name):
+    if not re.fullmatch(_NAME, name):
         return ""
     try:
         codec = codecs.lookup(name).name
@@ -53,7 +53,7 @@ def decode_octets(octets: bytes, charset: str = "") -> str:
         return octets.decode("ascii", "backslashreplace")
     text = octets.decode("utf-8" if codec == "ascii" else codec, "replace")
     # UTF-7 has them, and what can't be encoded again breaks whoever prints it.
-    return text if text.isascii() else _LONE_SURROGATE.sub(_REPLACEMENT, text)
+    return text if text.isascii() else re.sub(_LONE_SURROGATE, _REPLACEMENT, text)
 
 
 def decode_header(raw: str) -> str:
@@ -75,7 +75,7 @@ def _decode_words(text: str) -> Iterator[str]:
     end = 0
     charset = ""
     octets: list[bytes] = []
-    for match in _ENCODED_WORD.finditer(text):
+    for match in re.finditer(_ENCODED_WORD, text):
         between = text[end : match.start()]
         # Many a sender cuts a character in two and puts its octets into two words.
         if octets and (match[1].lower() != charset or between.strip()):
@@ -95,6 +95,6 @@ def _undo_q(text: str) -> bytes:
 
 
 def _undo_b(text: str) -> bytes:
-    digits = _NO_BASE64.sub("", text)
+    digits = re.sub(_NO_BASE64, "", text)
     digits = digits[: -1 if len(digits) % 4 == 1 else None]
     return binascii.a2b_base64(digits + "=" * (-len(digits) % 4))

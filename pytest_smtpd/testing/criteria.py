@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from pytest_smtpd.protocol.grammar import canonical_mailbox
 
-from .comparing import compare_mailboxes, describe_difference
 from .expectations import check_expected, show_expected
 from .matching import contains, equals, has_recipients, same_mailbox
 from .message import Message
@@ -99,6 +97,8 @@ class Criteria:
 def _check_name(name: str) -> None:
     __tracebackhide__ = True
     if name not in _NAMES:
+        import difflib
+
         close = difflib.get_close_matches(name, _NAMES, n=1)
         meant = _OTHER_NAMES.get(name) or (close[0] if close else "")
         hint = f"did you mean {meant}?" if meant else f"there are {', '.join(sorted(_NAMES))}"
@@ -106,7 +106,7 @@ def _check_name(name: str) -> None:
         raise TypeError(msg)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class _Criterion:
     """What is expected of one attribute, and how that prints."""
 
@@ -156,6 +156,8 @@ class _Criterion:
         return _entitle(name, self._differences(getattr(message, name)))
 
     def _differences(self, found: Any) -> list[str]:
+        from .comparing import compare_mailboxes, describe_difference
+
         expected, lines = self.expected, []
         if isinstance(found, str) and isinstance(expected, str):
             lines = describe_difference(expected, found)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pytest_smtpd.protocol.grammar import canonical_mailbox
 
-from .explanation import Section, format_peer
 from .shown import MAX_LISTED, shorten, show
 
 if TYPE_CHECKING:
@@ -61,6 +60,8 @@ def _check(by: object, expected: object) -> None:
 
 def _find_problems(messages: Messages, received: Messages, by: Key, expected: Iterable[object] | None) -> list[str]:
     """Return what is wrong, for people; nothing if all is well. `received` gives messages their numbers."""
+    from .explanation import Section
+
     numbers = {id(message): number for number, message in enumerate(received)}
     nameless = Section(f"Without {by}" if isinstance(by, str) else "For which the function returns None")
     deliveries: dict[tuple[object, str], list[Message]] = {}
@@ -96,6 +97,8 @@ def _key_of(message: Message, by: Key) -> object:
 
 def _list_copies(key: object, mailbox: str, copies: list[Message], numbers: dict[int, int]) -> list[str]:
     """Return what a recipient has got more than once, and a line for each copy."""
+    from .explanation import Section
+
     section = Section(f"Delivered again, {show(key, _LONGEST_KEY)} to <{shorten(mailbox, _LONGEST_KEY)}>")
     for copy in copies:
         section.add(_describe_copy, copy, numbers[id(copy)])
@@ -103,6 +106,8 @@ def _list_copies(key: object, mailbox: str, copies: list[Message], numbers: dict
 
 
 def _describe_copy(message: Message, number: int) -> str:
+    from .explanation import format_peer
+
     when = f"{message.received_at:%H:%M:%S.%f} from {format_peer(message.peer)}"
     return f"[{number}] {when}, in a session that ended with {_last_words(message)}"
 

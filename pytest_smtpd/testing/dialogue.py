@@ -7,8 +7,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
+from pytest_smtpd.protocol.auth import MECHANISM_NAMES as MECHANISMS
 from pytest_smtpd.protocol.mail import Content
-from pytest_smtpd.protocol.sasl import MECHANISMS
 
 from .shown import shorten
 

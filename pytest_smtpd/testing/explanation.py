@@ -31,7 +31,7 @@ MAX_WIDTH = 500
 MAX_SHOWN_DIALOGUES, MAX_LINES = 5, 60
 
 #: What the first of several lines of a reply has behind its code.
-_MORE_LINES = re.compile(r"^((?:S: )?[0-9]{3})-")
+_MORE_LINES = r"^((?:S: )?[0-9]{3})-"
 
 #: The modules that call hooks, and keep what these raise.
 _CALLERS_OF_HOOKS = {"pytest_smtpd.smtpd.channel", "pytest_smtpd.network.loop"}
@@ -174,13 +174,13 @@ def _describe_last(dialogue: Dialogue) -> str:
     lines = list(dialogue.format_exchange(*(refused or commands)[-1]))
     said = [line.format() for line in lines if line.speaker == "C"]
     answer = next((line.format() for line in lines if line.speaker == "S"), "and no answer")
-    return ", ".join([*said, _MORE_LINES.sub(r"\1 ", answer)])
+    return ", ".join([*said, re.sub(_MORE_LINES, r"\1 ", answer)])
 
 
 def _format(reply: Reply) -> str:
     """Return the first line of a reply; what a rule answers may be any octets, or none."""
     text = reply.to_bytes(enhanced=True).decode("utf-8", "backslashreplace")
-    return _MORE_LINES.sub(r"\1 ", next(iter(text.splitlines()), ""))
+    return re.sub(_MORE_LINES, r"\1 ", next(iter(text.splitlines()), ""))
 
 
 def format_dialogues(dialogues: Sequence[Dialogue]) -> list[str]:

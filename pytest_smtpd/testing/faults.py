@@ -10,7 +10,6 @@ For each event the first rule applies that fits and is open.
 from __future__ import annotations
 
 import difflib
-import functools
 import re
 import sys
 from collections import deque
@@ -26,7 +25,7 @@ from .window import Window, check_count
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from .actions import Action
     from .message import Message
@@ -231,59 +230,18 @@ class Rule:
 _WINDOW = {"times", "after", "every", "nth", "probability", "seed"}
 
 
-class Rules:
-    """The rules of a server, in the order in which they were given."""
-
-    def __init__(self, call: Call) -> None:
-        self._call = call
-        #: All of them.
-        self.given: list[Rule] = []
-
-    def __iter__(self) -> Iterator[Rule]:
-        """Iterate over the rules."""
-        return iter(self.given)
-
-    def __len__(self) -> int:
-        """Return how many rules there are."""
-        return len(self.given)
-
-    def add(self, stage: str, match: Any, after_bytes: int | None, options: dict[str, Any]) -> Rule:
-        """Add a rule behind the others; see `RecordingServer.on`."""
-        __tracebackhide__ = True
-        stage = _check_stage(stage)
-        if after_bytes is not None:
-            _check_after_bytes(stage, after_bytes)
-        if match is not None and not callable(match):
-            msg = f"match is a function that is asked with a message, not {match!r}; criteria go by name"
-            raise TypeError(msg)
-        window = Window(**{name: options.pop(name) for name in _WINDOW & options.keys()})
-        criteria = _read_criteria(stage, options)
-        rule = Rule(stage, window, criteria, match, after_bytes, self._call, _find_caller())
-        self.given.append(rule)
-        return rule
-
-    @property
-    def marks(self) -> list[int]:
-        """After how many octets of content there are rules, in ascending order."""
-        return sorted({rule.after_bytes for rule in self.given if rule.after_bytes is not None})
-
-    @property
-    def unused(self) -> list[Rule]:
-        """The rules that have never applied."""
-        return [rule for rule in self.given if rule.is_unused]
-
-    def find(self, stage: str, look: Callable[[], Message], mark: int | None = None) -> Rule | None:
-        """Return the first rule that applies to an event of this stage; see `Rule.matches`. All of them count it."""
-        look = functools.cache(look)
-        found = None
-        for rule in self.given:
-            if rule.matches(stage, look, mark) and rule.window.admits(taken=found is not None):
-                found = rule
-        return found
-
-    def clear(self) -> None:
-        """Forget all rules."""
-        self.given = []
+def make_rule(stage: object, match: Any, after_bytes: int | None, options: dict[str, Any], call: Call) -> Rule:
+    """Return the rule that `RecordingServer.on` is to add; raises ValueError and TypeError as that does."""
+    __tracebackhide__ = True
+    stage = _check_stage(stage)
+    if after_bytes is not None:
+        _check_after_bytes(stage, after_bytes)
+    if match is not None and not callable(match):
+        msg = f"match is a function that is asked with a message, not {match!r}; criteria go by name"
+        raise TypeError(msg)
+    window = Window(**{name: options.pop(name) for name in _WINDOW & options.keys()})
+    criteria = _read_criteria(stage, options)
+    return Rule(stage, window, criteria, match, after_bytes, call, _find_caller())
 
 
 def _check_stage(stage: object) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Mapping
+from email.feedparser import BytesFeedParser
+from email.message import Message as Email
 from typing import TYPE_CHECKING
 
 from .charsets import decode_header, decode_octets, restore_octets
@@ -58,8 +60,28 @@ class Headers(Mapping[str, str]):
         return f"<Headers: {shorten(', '.join(self))}>"
 
 
+class _Head(Email):
+    """An e-mail whose content is not taken apart."""
+
+    def get_content_type(self) -> str:
+        """Return the type that has no parts."""
+        return "text/plain"
+
+
+#: What the header section is in front of (RFC 5322 2.1), whatever ends the lines.
+_EMPTY_LINE = rb"(?>\r\n|\r|\n)(?>\r\n|\r|\n)"
+
+
+def read_headers(data: bytes) -> Headers:
+    """Read the headers of a content, as `email` does, which reads no more of it here."""
+    end = re.search(_EMPTY_LINE, data)
+    parser = BytesFeedParser(_Head)
+    parser.feed(data[: end.end()] if end else data)
+    return Headers(parser.close().raw_items())
+
+
 # RFC 5322 3.4: what an address list is made of. A comment's brackets come one by one, as they can be nested.
-_ADDRESS_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"?|[()]|\\.|<[^<>]*+>|[<,;:]|[^"()\\<,;:]++|\\', re.DOTALL)
+_ADDRESS_PIECE = r'(?s)"(?:[^"\\]|\\.)*+"?|[()]|\\.|<[^<>]*+>|[<,;:]|[^"()\\<,;:]++|\\'
 
 
 def parse_addresses(raw: str) -> list[str]:
@@ -71,7 +93,7 @@ def parse_addresses(raw: str) -> list[str]:
     words: list[str] = []
     route = ""
     depth = 0
-    tokens = (match[0] for match in _ADDRESS_TOKEN.finditer(restore_octets(raw)))
+    tokens = (match[0] for match in re.finditer(_ADDRESS_PIECE, restore_octets(raw)))
     for part in itertools.chain(tokens, [""]):
         if part in {"(", ")"}:
             depth = max(0, depth + (1 if part == "(" else -1))
@@ -90,31 +112,31 @@ def parse_addresses(raw: str) -> list[str]:
 
 
 # RFC 2045 5.1, and leniently: what has no place in a token is found in the field all the same.
-_MEDIA_TYPE = re.compile(r"\s*+([\w!#$&^.+-]++/[\w!#$&^.+-]++)", re.ASCII)
-_TOKEN = re.compile(r"\s*+([\w!#$&^.+-]++)", re.ASCII)
-_PARAMETER = re.compile(r';\s*+([^\s=;"]++)\s*+=\s*+("(?:[^"\\]|\\.)*+"?|[^;]*+)', re.DOTALL)
-_SECTION = re.compile(r"([^*]++)(?:\*(\d{1,6}))?(\*)?")
-_QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
-_PERCENT = re.compile(rb"%([0-9A-Fa-f]{2})")
+_MEDIA_TYPE = r"(?a)\s*+([\w!#$&^.+-]++/[\w!#$&^.+-]++)"
+_FIRST_WORD = r"(?a)\s*+([\w!#$&^.+-]++)"
+_PARAMETER = r'(?s);\s*+([^\s=;"]++)\s*+=\s*+("(?:[^"\\]|\\.)*+"?|[^;]*+)'
+_SECTION = r"([^*]++)(?:\*(\d{1,6}))?(\*)?"
+_QUOTED_PAIR = r"(?s)\\(.)"
+_PERCENT = rb"%([0-9A-Fa-f]{2})"
 
 
 def parse_media_type(raw: str) -> str:
     """Return the media type in a Content-Type, in lower case; "" if it can't be read."""
-    match = _MEDIA_TYPE.match(raw)
+    match = re.match(_MEDIA_TYPE, raw)
     return match[1].lower() if match else ""
 
 
 def parse_token(raw: str) -> str:
     """Return the token at the start of a Content-Disposition or Content-Transfer-Encoding, in lower case; or ""."""
-    match = _TOKEN.match(raw)
+    match = re.match(_FIRST_WORD, raw)
     return match[1].lower() if match else ""
 
 
 def parse_parameters(raw: str) -> dict[str, str]:
     """Return the decoded parameters of a MIME header by name in lower case (RFC 2045 5.1, RFC 2231)."""
     sections: dict[str, dict[int, tuple[bool, str]]] = {}
-    for match in _PARAMETER.finditer(restore_octets(raw)):
-        if section := _SECTION.fullmatch(match[1].lower()):
+    for match in re.finditer(_PARAMETER, restore_octets(raw)):
+        if section := re.fullmatch(_SECTION, match[1].lower()):
             number = -1 if section[2] is None else int(section[2])
             found = sections.setdefault(section[1], {})
             found.setdefault(number, (bool(section[3]), _unquote(match[2])))
@@ -125,7 +147,7 @@ def _unquote(value: str) -> str:
     value = value.strip()
     if not value.startswith('"'):
         return value
-    return _QUOTED_PAIR.sub(r"\1", value[1:].removesuffix('"'))
+    return re.sub(_QUOTED_PAIR, r"\1", value[1:].removesuffix('"'))
 
 
 def _join_sections(found: dict[int, tuple[bool, str]]) -> str:
@@ -143,4 +165,4 @@ def _join_sections(found: dict[int, tuple[bool, str]]) -> str:
 
 
 def _undo_percent(value: str) -> bytes:
-    return _PERCENT.sub(lambda match: bytes.fromhex(match[1].decode()), value.encode())
+    return re.sub(_PERCENT, lambda match: bytes.fromhex(match[1].decode()), value.encode())

@@ -9,10 +9,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from pytest_smtpd.protocol.content import content_lints
-from pytest_smtpd.protocol.dsn import NotificationRequest, read_request
 from pytest_smtpd.protocol.grammar import canonical_mailbox, parse_parameters
 
-from .shown import MAX_SHOWN, format_envelope, show
+from .shown import format_envelope, show
 
 if TYPE_CHECKING:
     import re
@@ -20,9 +19,11 @@ if TYPE_CHECKING:
 
     from pytest_smtpd.network.tls import TLSInfo
     from pytest_smtpd.protocol.lints import Lint
+    from pytest_smtpd.protocol.notifications import NotificationRequest
     from pytest_smtpd.protocol.sasl import Identity
     from pytest_smtpd.protocol.state import RejectedRecipient
 
+    from .attachment import Attachment
     from .dialogue import Dialogue
     from .headers import Headers
     from .links import Link
@@ -32,19 +33,6 @@ if TYPE_CHECKING:
 Peer: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
 
 _RECIPIENT_HEADERS = ("to", "cc", "resent-to", "resent-cc")
-
-
-@dataclass(frozen=True, slots=True)
-class Attachment:
-    """A file in a message: its name ("" if it has none), media type such as "image/png", and content."""
-
-    name: str
-    type: str
-    content: bytes
-
-    def __repr__(self) -> str:
-        size = f" ({len(self.content)} octets)" if len(self.content) > MAX_SHOWN else ""
-        return f"Attachment(name={show(self.name)}, type={show(self.type)}, content={show(self.content)}{size})"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -108,9 +96,9 @@ class Message:
     @cached_property
     def headers(self) -> Headers:
         """The headers, decoded, by name: `message.headers["from"]`; `message.headers.get_all("received")`."""
-        from .headers import Headers
+        from .headers import read_headers
 
-        return Headers(self._content.root.raw_items())
+        return read_headers(self.data)
 
     @property
     def size(self) -> int:
@@ -135,6 +123,8 @@ class Message:
     @cached_property
     def attachments(self) -> list[Attachment]:
         """The parts that are neither a body nor shown by the HTML itself, in order."""
+        from .attachment import Attachment
+
         return [Attachment(part.file_name, part.media_type, part.octets) for part in self._content.attached]
 
     @cached_property
@@ -187,6 +177,8 @@ class Message:
     @cached_property
     def dsn(self) -> NotificationRequest:
         """Which delivery status notifications the client asked for (RFC 3461)."""
+        from pytest_smtpd.protocol.notifications import read_request
+
         mail, *recipients = (parse_parameters(" ".join(options)) for options in (self.mail_options, *self.rcpt_options))
         return read_request(mail, recipients)
 

@@ -159,7 +159,7 @@ def parse_email(data: bytes, kind: type[Part] = Part) -> Part:
     return made[0]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Content:
     """What a message contains: its bodies by media type, and the parts that are attached."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
@@ -59,7 +58,7 @@ class Options(TypedDict, total=False):
     encryption_required: str | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(init=False, repr=False)
 class Configuration(Security):
     """All options of a server with their values.
 
@@ -107,15 +106,15 @@ class Configuration(Security):
     allow_unused_rules: bool = False
     directory: Mapping[str, str | Collection[str]] | None = None
 
-    def __post_init__(self) -> None:
-        """Check what `Settings` doesn't."""
-        super().__post_init__()
+    def _settle(self) -> None:
+        """Check what `Settings` doesn't, too."""
+        super()._settle()
         if self.protocol not in {"smtp", "lmtp"}:
             msg = f"protocol is 'smtp' or 'lmtp', not {self.protocol!r}"
             raise ValueError(msg)
         for name in ("max_connections", "timeout", "wait_timeout"):
             check_limit(name, getattr(self, name))
-        object.__setattr__(self, "settings", self._make_settings())
+        self.settings = self._make_settings()
 
     def _make_settings(self) -> Settings:
         announces_limits = self.max_recipients is not None or self.max_messages is not None
@@ -196,6 +195,8 @@ def _read_option(name: str, value: Any, kinds: Mapping[str, Kind]) -> Any:
     __tracebackhide__ = True
     kind = kinds.get(name)
     if kind is None:
+        import difflib
+
         close = difflib.get_close_matches(str(name), kinds, n=1)
         hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(kinds))}"
         msg = f"there is no option {name!r}: {hint}"
@@ -211,7 +212,7 @@ def _read_option(name: str, value: Any, kinds: Mapping[str, Kind]) -> Any:
 # What values options have.
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Kind:
     """A kind of value: how errors describe it, whether a value is one, and how it is read from text."""
 

@@ -109,7 +109,7 @@ class Messages(Sequence["Message"]):
         return "\n".join([found, *_listing(list(self._received), self._criteria), *self._circumstances()])
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Generation:
     """The time from one `clear` to the next: a test, where the plugin clears."""
 

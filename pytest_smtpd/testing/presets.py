@@ -11,17 +11,15 @@ from pytest_smtpd.protocol.grammar import canonical_mailbox
 from pytest_smtpd.protocol.replies import Reply
 from pytest_smtpd.smtpd.service import Service
 
-from .actions import check_positive
 from .channel import RecordingChannel
-from .explanation import Section
-from .window import check_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .faults import Rule, Rules
+    from .faults import Rule
     from .message import Message
     from .outbox import Outbox
+    from .rules import Rules
 
 _TEST_ENDED = Reply(421, "Service not available, the test has ended", "4.3.2")
 
@@ -69,14 +67,17 @@ class Presets(Service):
         unless the option `allow_unused_rules` is given.
         """
         __tracebackhide__ = True
-        unused = Section("Rules that have never applied", [rule.summary for rule in self.rules.unused])
-        if unused.lines:
-            raise AssertionError("\n".join(unused.lines))
+        if unused := self.rules.unused:
+            from .explanation import Section
+
+            section = Section("Rules that have never applied", [rule.summary for rule in unused])
+            raise AssertionError("\n".join(section.lines))
 
     def end_rules(self) -> None:
         """Forget all rules, and end the sessions that wait for one."""
-        self.rules.clear()
-        self.call(self._release)
+        if self.rules.given:
+            self.rules.clear()
+            self.call(self._release)
 
     def _release(self) -> None:
         self._set_marks()
@@ -100,6 +101,8 @@ class Presets(Service):
 
         Whether it is again goes by the client's host, the reverse-path and the recipient.
         """
+        from .actions import check_positive
+
         if seconds:
             check_positive("greylist", seconds)
         first: dict[tuple[str, ...], float] = {}
@@ -117,6 +120,9 @@ class Presets(Service):
         self, messages: int, seconds: float | None = None, text: str = "450 4.7.1 Too much mail, try again later"
     ) -> Rule:
         """Defer MAIL when a client's host has begun so many messages within these seconds; None: ever."""
+        from .actions import check_positive
+        from .window import check_count
+
         check_count("messages", messages, 1)
         if seconds is not None:
             check_positive("rate_limit", seconds)
@@ -135,6 +141,8 @@ class Presets(Service):
 
     def quota(self, octets: int, text: str = "452 4.2.2 Mailbox full") -> Rule:
         """Refuse messages with which a recipient would have more octets in `messages` than this."""
+        from .window import check_count
+
         check_count("octets", octets, 1)
 
         def exceeds_quota(message: Message) -> bool:
@@ -150,6 +158,8 @@ class Presets(Service):
     @contextlib.contextmanager
     def flapping(self, up: float, down: float) -> Iterator[None]:
         """In a `with`, serve for `up` seconds, refuse connections for `down` seconds, and so on; see `down`."""
+        from .actions import check_positive
+
         check_positive("up", up)
         check_positive("down", down)
         ended = threading.Event()

@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pytest_smtpd.protocol.events import Refusal
 from pytest_smtpd.protocol.replies import Reply
 from pytest_smtpd.smtpd.server import SMTPServer
 
@@ -18,12 +16,10 @@ from .assertions import Assertions
 from .channel import RecordingChannel
 from .deliveries import Deliveries
 from .dialogue import MAX_DIALOGUES, Dialogue
-from .explanation import Incidents, Section, format_dialogues, format_errors, format_peer
-from .faults import Rules
 from .options import Configuration, check_address, configure, read_options
 from .outbox import Generation, Outbox
 from .presets import Presets
-from .shown import format_envelope
+from .rules import Rules
 
 if TYPE_CHECKING:
     import ssl
@@ -34,65 +30,14 @@ if TYPE_CHECKING:
     from pytest_smtpd.protocol.state import Settings
 
     from .message import Message
+    from .mishaps import AbortedTransaction, LateMessage, TLSFailure
     from .options import Options
 
-_NO_PASSWORDS = Reply(454, "Temporary authentication failure", "4.7.0")
 _OPTIONS_CHANGED = Reply(421, "Service not available, its options have changed", "4.3.2")
-
-
-@dataclass(frozen=True, slots=True)
-class AbortedTransaction:
-    """A transaction that was begun and not completed: its connection ended before the content did."""
-
-    peer: tuple[Any, ...]
-    mailfrom: str
-    rcpttos: list[str]
-
-    def __str__(self) -> str:
-        return format_envelope(self.mailfrom, self.rcpttos)
-
-
-@dataclass(frozen=True, slots=True)
-class TLSFailure:
-    """A TLS connection that failed: what the client did not like, or did wrong."""
-
-    peer: tuple[Any, ...]
-    error: OSError
-
-    def __str__(self) -> str:
-        return f"from {self.peer[0]}: {self.error}"
-
-
-@dataclass(frozen=True, slots=True)
-class LateMessage:
-    """A message whose transaction began before the server was cleared, and who owned the server then."""
-
-    message: Message
-    owner: str
-
-    def __str__(self) -> str:
-        return f"{self.message}, begun in {self.owner}"
 
 
 class LateMailWarning(UserWarning):
     """Mail came that an earlier test has begun to send; it is in no mailbox."""
-
-
-@dataclass(frozen=True, slots=True)
-class _GuardedUsers:
-    """The function of a test author for `users`: what it raises reaches the test, the client is told to try again."""
-
-    users: Callable[[str], str | None]
-    note: Callable[[BaseException], None]
-
-    def __call__(self, user: str) -> str | None:
-        try:
-            return self.users(user)
-        except Refusal:
-            raise
-        except BaseException as error:
-            self.note(error)
-            raise Refusal(_NO_PASSWORDS) from error
 
 
 class RecordingServer(Access, SMTPServer, Assertions, Deliveries, Presets):
@@ -138,7 +83,11 @@ class RecordingServer(Access, SMTPServer, Assertions, Deliveries, Presets):
     def _configure(self, options: Mapping[str, Any]) -> Configuration:
         __tracebackhide__ = True
         users = options.get("users")
-        return configure({**options, "users": _GuardedUsers(users, self._note_error)} if callable(users) else options)
+        if callable(users):
+            from .users import GuardedUsers
+
+            options = {**options, "users": GuardedUsers(users, self._note_error)}
+        return configure(options)
 
     def _note_error(self, error: BaseException) -> None:
         self.errors.append(error)
@@ -228,16 +177,22 @@ class RecordingServer(Access, SMTPServer, Assertions, Deliveries, Presets):
 
     def note_tls_failure(self, peer: tuple[Any, ...], error: OSError) -> None:
         """Keep a failure of TLS."""
+        from .mishaps import TLSFailure
+
         with self._clearing:
             self.tls_failures.append(TLSFailure(peer, error))
 
     def record(self, message: Message, generation: Generation) -> None:
         """Keep a message whose transaction began in this generation."""
         if not self.messages.add(message, generation) and generation.owner != self.messages.generation.owner:
+            from .mishaps import LateMessage
+
             self.late.append(LateMessage(message, generation.owner))
 
     def note_aborted(self, peer: Address, mailfrom: str, rcpttos: list[str], generation: Generation) -> None:
         """Keep a transaction that was begun in this generation and not ended."""
+        from .mishaps import AbortedTransaction
+
         with self._clearing:
             if generation is self.messages.generation:
                 self.aborted.append(AbortedTransaction(peer, mailfrom, rcpttos))
@@ -264,6 +219,8 @@ class RecordingServer(Access, SMTPServer, Assertions, Deliveries, Presets):
 
     def _circumstances(self) -> list[str]:
         """Say what happened beside the messages, for a test that misses one."""
+        from .explanation import Incidents, Section
+
         dialogues = self.dialogues
         stopped = "" if self.loop else " The server is down." if self.is_down else " The server is not running."
         return [
@@ -275,6 +232,8 @@ class RecordingServer(Access, SMTPServer, Assertions, Deliveries, Presets):
 
     def explain_idle(self, ending: str) -> str:
         """Say which clients are connected, and how the wait for them to go has ended."""
+        from .explanation import Section
+
         clients = Section("Clients connected", list(self._channels))
         return "\n".join([f"expected no client to be connected{ending}", *clients.lines])
 
@@ -288,6 +247,8 @@ class RecordingServer(Access, SMTPServer, Assertions, Deliveries, Presets):
 
         It has the messages, what did not become one, and what was said, with passwords masked.
         """
+        from .explanation import format_dialogues, format_errors
+
         return "\n".join(
             [
                 self.messages.summary,
@@ -298,4 +259,6 @@ class RecordingServer(Access, SMTPServer, Assertions, Deliveries, Presets):
         )
 
     def __repr__(self) -> str:
+        from .explanation import format_peer
+
         return f"<{type(self).__name__} on {format_peer(self.address)}, {len(self.messages)} messages>"

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from pytest_smtpd.protocol.auth import AUTH
+from pytest_smtpd.protocol.auth import AUTH, MECHANISM_NAMES
 from pytest_smtpd.protocol.replies import Reply
-from pytest_smtpd.protocol.sasl import MECHANISMS
 from pytest_smtpd.protocol.starttls import REQUIRETLS, STARTTLS
 from pytest_smtpd.protocol.state import ENCRYPTION_REQUIRED
 
@@ -26,7 +25,7 @@ Certificate: TypeAlias = Literal["expired", "not-yet-valid", "wrong-host", "self
 _USUAL_MECHANISMS = ("PLAIN", "LOGIN")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(init=False, repr=False, eq=False)
 class Security:
     """How connections are encrypted and clients authenticate.
 
@@ -58,7 +57,12 @@ class Security:
     auth_without_tls: bool | None = None
     encryption_required: str | None = None
 
-    def __post_init__(self) -> None:
+    def __init__(self, **options: Any) -> None:
+        """Take the options whose names and types are checked; the others have their defaults."""
+        vars(self).update(options)  # a dataclass compiles a function for it, at the first test of each session
+        self._settle()
+
+    def _settle(self) -> None:
         """Check, and fill in what follows from other options."""
         if self.tls not in {None, "starttls", "implicit"}:
             msg = f"tls is 'starttls', 'implicit' or None, not {self.tls!r}"
@@ -71,14 +75,13 @@ class Security:
             msg = "users: passwords are strings, also those of mechanisms that send octets, and so are names"
             raise ValueError(msg)
         self._check_encryption_required()
-        settle = object.__setattr__
         self._check_choices()
         if self.tls is None and (self.require_tls or self.ssl_context or self._context_options):
-            settle(self, "tls", "starttls")
+            self.tls = "starttls"
         if self.auth_mechanisms is None:
             wanted = self.users is not None or self.require_auth
-            settle(self, "auth_mechanisms", _USUAL_MECHANISMS if wanted else ())
-        settle(self, "auth_mechanisms", tuple(self._check_mechanisms(self.auth_mechanisms or ())))
+            self.auth_mechanisms = _USUAL_MECHANISMS if wanted else ()
+        self.auth_mechanisms = tuple(self._check_mechanisms(self.auth_mechanisms or ()))
 
     @property
     def _context_options(self) -> dict[str, str]:
@@ -115,10 +118,12 @@ class Security:
 
     def _check_mechanisms(self, names: Iterable[str]) -> Iterable[str]:
         for name in [names] if isinstance(names, str) else names:
-            mechanism = MECHANISMS.get(name.upper())
-            if mechanism is None:
-                msg = f"auth_mechanisms: there is no {name}; there are {', '.join(MECHANISMS)}"
+            if name.upper() not in MECHANISM_NAMES:
+                msg = f"auth_mechanisms: there is no {name}; there are {', '.join(MECHANISM_NAMES)}"
                 raise ValueError(msg)
+            from pytest_smtpd.protocol.sasl import MECHANISMS
+
+            mechanism = MECHANISMS[name.upper()]
             if mechanism.needs_password and self.users is None:
                 msg = f"auth_mechanisms: {name} works only with users=, as the server has to know the passwords"
                 raise ValueError(msg)

@@ -212,3 +212,39 @@ def test_who_does_not_use_it_pays_nothing(pytester: pytest.Pytester, modules_fil
         result.assert_outcomes(passed=1)
         imported.append(set(json.loads(modules_file.read_text("utf-8"))))
     assert imported[1] - imported[0] == {"pytest_smtpd", "pytest_smtpd.plugin"}
+
+
+#: Modules of ours that only those tests need which use what is in them.
+_LATER = {
+    *("network.tls", "protocol.notifications", "protocol.proxy_protocol", "protocol.sasl", "smtpd.debugging"),
+    *("smtpd.mailman", "smtpd.proxy", "smtpd.relay", "testing.actions", "testing.attachment", "testing.catalogue"),
+    *("testing.client", "testing.codes", "testing.comparing", "testing.explanation", "testing.factory"),
+    *("testing.faults", "testing.links", "testing.markup", "testing.mime", "testing.mishaps", "testing.redirect"),
+    *("testing.users", "testing.window"),
+}
+#: What of the standard library the first mail may bring, beside what its client has imported.
+_NEEDED = {"email.feedparser", "encodings.ascii", "encodings.idna", "stringprep", "unicodedata"}
+
+
+def test_the_first_mail_imports_little(pytester: pytest.Pytester, modules_file: Path) -> None:
+    """A test that sends a mail and looks for it imports what it needs: nearly nothing of the standard library."""
+    imported = []
+    for body in ("pass", "send(smtpd_server); smtpd_server.assert_received(subject='Hi', rcpttos=['b@example.org'])"):
+        pytester.makepyfile(f"""
+            import smtplib
+
+            def send(server):
+                with smtplib.SMTP(*server.address) as client:
+                    client.sendmail("a@example.org", "b@example.org", "Subject: Hi\\r\\n\\r\\nHello\\r\\n")
+
+            def test_it({"request" if body == "pass" else "smtpd_server"}):
+                {body}
+        """)
+        result = pytester.runpytest_subprocess()
+        result.assert_outcomes(passed=1)
+        imported.append(set(json.loads(modules_file.read_text("utf-8"))))
+    brought = imported[1] - imported[0]
+    ours = {name.removeprefix("pytest_smtpd.") for name in brought if name.startswith("pytest_smtpd")}
+    assert brought - {f"pytest_smtpd.{name}" for name in ours} <= _NEEDED
+    assert not ours & _LATER
+    assert len(ours) < 55  # of 90

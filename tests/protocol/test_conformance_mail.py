@@ -14,11 +14,11 @@ from support import FULL, STRICT, Dialogue, Received, converse, split_replies
 
 from pytest_smtpd.protocol import extensions
 from pytest_smtpd.protocol.content import content_lints
-from pytest_smtpd.protocol.dsn import NotificationRequest, RecipientNotification, read_request
 from pytest_smtpd.protocol.events import Event
 from pytest_smtpd.protocol.grammar import parse_parameters
 from pytest_smtpd.protocol.lints import Lint
 from pytest_smtpd.protocol.mail import Rcpt
+from pytest_smtpd.protocol.notifications import NotificationRequest, RecipientNotification, read_request
 from pytest_smtpd.protocol.replies import Reply
 from pytest_smtpd.protocol.session import NEED_DATA, Session
 from pytest_smtpd.protocol.state import Extension, Settings

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from support import FULL, STRICT, converse
 
 from pytest_smtpd.protocol import extensions
-from pytest_smtpd.protocol.dsn import MAX_ENVID, MAX_ORCPT, NotificationRequest, RecipientNotification, read_request
+from pytest_smtpd.protocol.dsn import MAX_ENVID, MAX_ORCPT
 from pytest_smtpd.protocol.grammar import GrammarError, decode_xtext, parse_parameters
 from pytest_smtpd.protocol.lints import Lint
+from pytest_smtpd.protocol.notifications import NotificationRequest, RecipientNotification, read_request
 from pytest_smtpd.protocol.session import NEED_DATA, Session
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_smtpd.protocol.auth import MECHANISM_NAMES
 from pytest_smtpd.protocol.sasl import (
     MECHANISMS,
     Identity,
@@ -685,3 +686,8 @@ def test_long_responses(name: str, start: bytes, part: bytes) -> None:
     # Quadratic time would be hours.
     with pytest.raises(MalformedResponse):
         outcome_of(name, start + part * (1_000_000 // len(part)) + b"\0\0\0")
+
+
+def test_all_mechanisms_are_named() -> None:
+    """The names that are known before the mechanisms are imported are theirs, in their order."""
+    assert tuple(MECHANISMS) == MECHANISM_NAMES

@@ -333,6 +333,22 @@ def test_failures_name_the_rules(server: RecordingServer) -> None:
     assert said in server.report()
 
 
+def test_a_test_without_rules_does_not_wait_for_the_serving_thread(
+    server: RecordingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that is reset has its thread do something only if there were rules or other options."""
+    calls: list[object] = []
+    monkeypatch.setattr(server, "call", calls.append)
+    server.reset("a")
+    server.reset("b")
+    assert calls == []
+    server.on("MAIL").reject()
+    server.reset("c")
+    assert len(calls) == 1
+    server.reset("d", strict=True)
+    assert len(calls) == 2
+
+
 def test_rules_end_with_the_test(server: RecordingServer) -> None:
     """A server that is reset has no rules, also in sessions that go on."""
     server.on("CONTENT", after_bytes=5).disconnect()

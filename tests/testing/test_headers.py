@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_smtpd import Headers
-from pytest_smtpd.testing.headers import parse_addresses, parse_media_type, parse_parameters, parse_token
+from pytest_smtpd.testing.headers import (
+    parse_addresses,
+    parse_media_type,
+    parse_parameters,
+    parse_token,
+    read_headers,
+)
+from pytest_smtpd.testing.mime import parse_email
 
 HEADERS = Headers([("Subject", "=?utf-8?q?Gr=C3=BC=C3=9Fe?="), ("X-Tag", "one"), ("To", "a"), ("x-tag", "two")])
 
@@ -141,3 +148,46 @@ def test_any_header_is_read(raw: str) -> None:
     """Whatever octets a header has, its readers read it, and nothing that they return can't be encoded."""
     read = [*parse_addresses(raw), parse_media_type(raw), parse_token(raw), *parse_parameters(f"a/b; {raw}").values()]
     assert "".join(read).encode() is not None
+
+
+# Reading them.
+
+LINES = [
+    b"Subject: a",
+    b"subject:",
+    b" b",
+    b"\t",
+    b": c",
+    b"From ada",
+    b"From: d",
+    b"X\xff: \xfe",
+    b"no header",
+    b"\0: e",
+    b"",
+]
+ENDS = [b"\r\n", b"\n", b"\r", b"\n\r", b""]
+
+
+@given(st.lists(st.tuples(st.sampled_from(LINES) | st.binary(max_size=9), st.sampled_from(ENDS)), max_size=12))
+def test_headers_are_read_as_email_reads_them(lines: list[tuple[bytes, bytes]]) -> None:
+    """Whatever the content is, its headers are those that `email` finds in the whole of it."""
+    data = b"".join(octets for line in lines for octets in line)
+    headers = read_headers(data)
+    whole = Headers(parse_email(data).raw_items())
+    assert list(headers) == list(whole)
+    assert [headers.get_raw(name) for name in headers] == [whole.get_raw(name) for name in whole]
+
+
+@pytest.mark.parametrize(
+    "structure",
+    [
+        b"multipart/mixed; boundary=x\r\n\r\n--x\r\nSubject: of a part\r\n\r\n--x--\r\n",
+        b"message/rfc822\r\n\r\nSubject: of an e-mail in it\r\n\r\n",
+        b"message/delivery-status\r\n\r\nSubject: of a report\r\n\r\n",
+        b"text/plain\r\n",
+    ],
+)
+def test_headers_of_parts_are_not_the_contents(structure: bytes) -> None:
+    """What has a structure has its own headers, and not those of what is in it."""
+    headers = read_headers(b"Subject: Own\r\nContent-Type: " + structure)
+    assert (list(headers), headers.get_all("subject")) == (["Subject", "Content-Type"], ["Own"])
