@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-import resource
+import json
 import subprocess
 import sys
 from dataclasses import dataclass
-from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.processes import ENVIRONMENT, BenchmarkError
 from benchmarks.servers import OURS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 #: At the top of each file of tests.
@@ -41,103 +39,102 @@ def test_{number}({fixture}):
     [message] = {messages}
     assert {subject} == "{number}"
 """
-_CONFTEST = """
+#: The plugin that each run has: it loads the one that is measured, as pytest would, and writes down what it has seen.
+_CLOCK = """
+import json
 import sys
+import time
+
+import pytest
+
+measured = {{}}
+
+
+def pytest_addoption(parser, pluginmanager):
+    before, start = set(sys.modules), time.perf_counter()
+    {load}
+    measured["startup"] = time.perf_counter() - start
+    measured["modules"] = sorted(set(sys.modules) - before)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtestloop(session):
+    start = time.perf_counter()
+    result = yield
+    measured["tests"] = time.perf_counter() - start
+    return result
 
 
 def pytest_unconfigure():
-    print("modules", *sys.modules)
+    with open("measured.json", "w") as file:
+        json.dump(measured, file)
 """
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """A plugin, and how tests use the fixture in which it has a server."""
+    """A plugin by the name of its module, and how tests use the fixture in which it has a server."""
 
-    entry_point: str
     module: str
     fixture: str
     address: str
     messages: str
     subject: str = "message['Subject']"
 
+    @property
+    def package(self) -> str:
+        """The package that it is in."""
+        return self.module.partition(".")[0]
+
     def is_installed(self) -> bool:
         """Tell whether it is there."""
-        return importlib.util.find_spec(self.module) is not None
+        return importlib.util.find_spec(self.package) is not None
 
 
 PLUGINS = {
     OURS: Plugin(
-        "pytest_smtpd",
-        "pytest_smtpd",
-        "smtpd_server",
-        "smtpd_server.address",
-        "smtpd_server.messages",
-        "message.subject",
+        "pytest_smtpd.plugin", "smtpd_server", "smtpd_server.address", "smtpd_server.messages", "message.subject"
     ),
-    "smtpdfix": Plugin("smtpd", "smtpdfix", "smtpd", "(smtpd.hostname, smtpd.port)", "smtpd.messages"),
-    "pytest-localserver": Plugin(
-        "localserver", "pytest_localserver", "smtpserver", "smtpserver.addr", "smtpserver.outbox"
-    ),
+    "smtpdfix": Plugin("smtpdfix.fixture", "smtpd", "(smtpd.hostname, smtpd.port)", "smtpd.messages"),
+    "pytest-localserver": Plugin("pytest_localserver.plugin", "smtpserver", "smtpserver.addr", "smtpserver.outbox"),
 }
 
 
 @dataclass(frozen=True)
-class Run:
-    """A run of pytest without any plugin but, where there is one, this."""
+class Suite:
+    """A directory of tests that pytest runs with no plugin but, where there is one, this."""
 
     directory: Path
     plugin: Plugin | None = None
 
-    def time(self, clock: Callable[[], float]) -> float:
-        """Return the seconds that it takes by this clock."""
-        start = clock()
-        self._run()
-        return clock() - start
-
-    def modules(self) -> set[str]:
-        """Return the top-level names of the modules that are imported at the end."""
-        [line] = [line for line in self._run().splitlines() if line.startswith("modules ")]
-        return {name.partition(".")[0] for name in line.split()[1:]}
-
-    def _run(self) -> str:
-        # Plugins are not blocked one by one, as pytest takes "-p no:smtpd" for pytest_smtpd, too.
-        name = self.plugin.entry_point if self.plugin else "nothing"
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", name]
-        environment = ENVIRONMENT | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-        ran = subprocess.run(  # noqa: S603 - pytest
-            command, cwd=self.directory, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    def run(self) -> dict[str, Any]:
+        """Run it; return the seconds to load the plugin, the modules that this imports, and the seconds of all tests."""
+        ran = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "clock"],
+            cwd=self.directory,
+            env=ENVIRONMENT | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
         )
-        output = ran.stdout.decode()
         if ran.returncode not in {0, 5}:  # 5: there are no tests
-            raise BenchmarkError(output)
-        return output
+            raise BenchmarkError(ran.stdout.decode())
+        measured: dict[str, Any] = json.loads(self.directory.joinpath("measured.json").read_text("utf-8"))
+        return measured
 
 
-def cpu_time() -> float:
-    """Return the seconds that ended processes have had a CPU: what else the machine does, is of little matter to it."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
-def added(run: Run, base: Run, times: int, clock: Callable[[], float] = perf_counter) -> float:
-    """Return the seconds that one run takes longer than another, by the fastest of so many, which alternate."""
-    pairs = [(run.time(clock), base.time(clock)) for _ in range(times)]
-    return min(pair[0] for pair in pairs) - min(pair[1] for pair in pairs)
-
-
-def make_suite(directory: Path, tests: int, plugin: Plugin | None = None, *, send: bool = False) -> Run:
-    """Write tests, ten files of them if there are as many; return the run of them.
+def make_suite(directory: Path, tests: int, plugin: Plugin | None = None, *, send: bool = False) -> Suite:
+    """Write tests, in ten files if there are as many.
 
     Those of no plugin request a fixture that is nothing. Where `send` is true each sends a message and looks at it.
     """
     directory.mkdir()
+    load = f'pluginmanager.import_plugin("{plugin.module}")' if plugin else "pass"
     directory.joinpath("pytest.ini").write_text("[pytest]\n", "utf-8")
-    directory.joinpath("nothing.py").touch()  # the plugin that is none
-    directory.joinpath("conftest.py").write_text(_CONFTEST, "utf-8")
+    directory.joinpath("clock.py").write_text(_CLOCK.format(load=load), "utf-8")
     values = vars(plugin) if plugin else {"fixture": "nothing"}
     template = _SENDING if send else _EMPTY
     functions = [template.format(number=number, **values) for number in range(tests)]
     for file in range(min(10, tests)):
         directory.joinpath(f"test_{file}.py").write_text(_HEADER + "".join(functions[file::10]), "utf-8")
-    return Run(directory, plugin)
+    return Suite(directory, plugin)
