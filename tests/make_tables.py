@@ -1,10 +1,12 @@
-"""Write the README's tables of faults and of outcomes anew: `python tests/make_tables.py`."""
+"""Write the README's tables of faults, of outcomes and of speed anew: `python tests/make_tables.py`."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.report import Report
 from outcomes import CASES, CLIENTS
 from readme import README
 
@@ -17,9 +19,13 @@ if TYPE_CHECKING:
 #: How faults are selected that need something of the client.
 _ARGUMENTS = {"starttls": 'tls="starttls"', "tls": "tls=…", "auth": "auth=True", "timeout": "timeout=True"}
 
+#: What the benchmarks have measured: `pytest -p benchmark tests/benchmarks --benchmark-json=tests/benchmarks/results.json`.
+RESULTS = Path(__file__).parent / "benchmarks" / "results.json"
+
 
 def make_tables() -> dict[str, str]:
     """Return each table by its name."""
+    speed = Report.read(RESULTS)
     faults = smtp_faults(tls="starttls", auth=True, timeout=True)
     return {
         "kinds": _format(["kind", "what it is, and what a good sender makes of it"], KINDS.items()),
@@ -34,6 +40,7 @@ def make_tables() -> dict[str, str]:
             ["stage", "actions", *CLIENTS],
             ([case.stage, f"`{case.code}`", *(getattr(case, client) for client in CLIENTS)] for case in CASES),
         ),
+        "speed": f"{speed.table()}\n{speed.circumstances()}",
     }  # fmt: skip
 
 

@@ -26,11 +26,16 @@ def missing(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
+def search_tool(name: str) -> str | None:
+    """Return the path of a program, None where there is none."""
+    return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:{_SYSTEM}")
+
+
 def find_tool(name: str) -> str:
     """Return the path of a program such as "swaks"; where there is none, the test is skipped or fails."""
     variable = _VARIABLES.get(name, "")
     wanted = os.environ.get(variable) or name
-    path = shutil.which(wanted, path=f"{os.environ.get('PATH', os.defpath)}:{_SYSTEM}")
+    path = search_tool(wanted)
     if path is None:
         missing(f"there is no {wanted}" + (f", and {variable} is not set" if variable and wanted == name else ""))
     return path
