@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import email.policy
 import inspect
+import itertools
 import operator
 import re
 from email.message import EmailMessage
@@ -14,6 +15,8 @@ from unittest.mock import ANY
 
 import pytest
 from dirty_equals import Contains, IsBytes, IsList, IsStr
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pytest_smtpd import Lint, Message
 from pytest_smtpd.testing.criteria import Criteria
@@ -246,6 +249,19 @@ def test_a_thousand_patterns_find_their_recipients() -> None:
     ordered = [re.compile(f"^{number}@") for number in range(150)]
     assert Criteria({"rcpttos": [anybody] * 150 + ordered}).match(many)
     assert not Criteria({"rcpttos": [anybody] * 150 + [*ordered[:-1], ordered[0]]}).match(many)
+
+
+@given(
+    st.lists(st.sampled_from(["ada@a.example", "ada@A.example", '"ada"@a.example', "bob@a.example"]), max_size=5),
+    st.lists(
+        st.sampled_from(["ada@a.EXAMPLE", "bob@a.example", *map(re.compile, ["ada@", "A", '"', "bob", "@a"])]),
+        max_size=5,
+    ),
+)
+def test_recipients_in_any_order_are_those_in_some_order(found: list[str], expected: list[Any]) -> None:
+    """A list matches if some order of it does as a tuple, however the mailboxes are spelt."""
+    in_some_order = any(Criteria({"rcpttos": order}).match(to(*found)) for order in itertools.permutations(expected))
+    assert Criteria({"rcpttos": expected}).match(to(*found)) == in_some_order
 
 
 @pytest.mark.parametrize(
