@@ -114,7 +114,7 @@ def test_a_server_takes_as_many_steps_as_there_is_to_do(
     server: RecordingServer, send: Callable[[RecordingServer, int], None]
 ) -> None:
     """Ten times the messages, sessions, recipients or commands cost the server ten times the steps."""
-    assert_proportional(lambda size: steps(lambda: send(server, size), server.call), 20)
+    assert_proportional(lambda size: steps(lambda: send(server, size), server.call), 50)
 
 
 @pytest.mark.parametrize("command", [b"DATA\r\n", b"BDAT %d LAST\r\n"], ids=["DATA", "BDAT"])
