@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import tracemalloc
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pytest_smtpd.protocol import extensions
 from pytest_smtpd.protocol.mail import Content
@@ -14,7 +15,10 @@ from pytest_smtpd.protocol.session import NEED_DATA, Session
 from pytest_smtpd.protocol.state import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+    from types import FrameType
+
+    from _typeshed import TraceFunction
 
     from pytest_smtpd.protocol.lints import Lint
     from pytest_smtpd.protocol.replies import Reply
@@ -171,3 +175,53 @@ def assert_linear(
             break
         small, large = min(small, cost()), min(large, larger_cost())
     assert large < times * small
+
+
+def steps(run: Callable[[], object], call: Callable[[Callable[[], None]], None] = lambda call: call()) -> int:
+    """Return how many lines of Python a run makes a thread go through: work that no busy machine disturbs.
+
+    `call` calls something in that thread; without it this one is meant. Who measures coverage has to do without.
+    """
+    lines = 0
+    before: Any = None
+
+    def trace(_frame: FrameType, event: str, _argument: object) -> TraceFunction:
+        nonlocal lines
+        lines += event == "line"
+        return trace
+
+    def begin() -> None:
+        nonlocal before
+        before = sys.gettrace()
+        sys.settrace(trace)
+
+    call(begin)
+    try:
+        run()
+    finally:
+        call(lambda: sys.settrace(before))
+    return lines
+
+
+def traffic(run: Iterable[object]) -> int:
+    """Return how many octets are allocated in a run, also those that are let go at once: the peaks of its parts."""
+    total = 0
+    tracemalloc.start()
+    try:
+        parts = iter(run)
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in parts:
+            total += tracemalloc.get_traced_memory()[1] - before
+            tracemalloc.reset_peak()
+            before = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    return total
+
+
+def assert_proportional(cost: Callable[[int], int], size: int, *, most: int = 12) -> None:
+    """Assert that ten times the size costs less than `most` times as much; what is done once is done before."""
+    cost(2)
+    small, large = cost(size), cost(10 * size)
+    assert 0 < large < most * small

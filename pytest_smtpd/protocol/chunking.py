@@ -32,10 +32,14 @@ class Bdat(Command):
     carries_octets = True
     syntax = "BDAT chunk-size [LAST]"
 
+    #: Whether it says how many octets follow.
+    _is_announced = False
+
     def announce(self, state: State) -> None:
         match = re.fullmatch(_ARGUMENT, self.argument)
         if match is None:
             return
+        self._is_announced = True
         size = int(match[1])
         transaction = state.transaction
         if transaction is None or not transaction.forward_paths:
@@ -52,7 +56,7 @@ class Bdat(Command):
         self.receiving = Chunk(size, store), question
 
     def examine(self, state: State) -> Reply:
-        if self.receiving is None:
+        if not self._is_announced:
             return self._syntax_error(state)
         if state.helo is None:
             return SEND_HELO_FIRST

@@ -167,10 +167,17 @@ class Run:
         """Go on no more: the connection is closed."""
         if self._timer is not None:
             self._timer.cancel()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Keep nothing of what it was about: who has a run, a channel or a gate, would keep the content, too."""
+        if not self.awaits_answer:
+            vars(self).pop("occasion", None)
 
     def _finish(self) -> None:
         if self.reply is None and self.ending is not None:
             self.ending(self.channel)
+            self._let_go()
             return
         self.send(self.reply or self.occasion.usual_reply())
 
@@ -200,6 +207,7 @@ class Run:
         self.occasion.settle(reply, sent)
         if self.ending is not None:
             self.ending(self.channel)
+        self._let_go()
 
 
 # Answers.

@@ -62,10 +62,28 @@ def _search(pattern: re.Pattern[Any], found: object) -> bool:
 
 
 def _match_in_any_order(found: Sequence[str], expected: Sequence[object]) -> bool:
-    """Whether each expected value can have a recipient of its own, with nobody left over."""
-    fitting = [[index for index, address in enumerate(found) if same_mailbox(address, value)] for value in expected]
+    """Whether each expected value can have a recipient of its own, with nobody left over.
+
+    Addresses are looked up: only for patterns and the like is each value compared with each recipient left.
+    """
+    wanted = Counter(canonical_mailbox(value) for value in expected if isinstance(value, str))
+    if wanted - Counter(map(canonical_mailbox, found)):
+        return False
+    spellings: dict[str, list[str]] = {}
+    for address in found:
+        spellings.setdefault(canonical_mailbox(address), []).append(address)
+    left: list[str] = []
+    values = [value for value in expected if not isinstance(value, str)]
+    for mailbox, addresses in spellings.items():
+        count = wanted[mailbox]
+        if count == len(addresses) or len(set(addresses)) == 1:
+            left += addresses[count:]  # it makes no difference which of them are taken
+        else:
+            left += addresses
+            values += [mailbox] * count
+    fitting = [[index for index, address in enumerate(left) if same_mailbox(address, value)] for value in values]
     holders: dict[int, int] = {}  # which value holds which recipient
-    return all(_place(value, fitting, holders) for value in range(len(expected)))
+    return all(_place(value, fitting, holders) for value in range(len(values)))
 
 
 def _place(value: int, fitting: Sequence[Sequence[int]], holders: dict[int, int]) -> bool:

@@ -195,7 +195,8 @@ class RecordingServer(Access, SMTPServer, Assertions, Deliveries, Presets):
 
         with self._clearing:
             if generation is self.messages.generation:
-                self.aborted.append(AbortedTransaction(peer, mailfrom, rcpttos))
+                # A list of its own: the channel's would keep the channel, and what came of the content with it.
+                self.aborted.append(AbortedTransaction(peer, mailfrom, list(rcpttos)))
 
     @property
     def dialogues(self) -> list[Dialogue]:

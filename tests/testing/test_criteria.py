@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import email.policy
 import inspect
+import itertools
 import operator
 import re
 from email.message import EmailMessage
@@ -14,6 +15,8 @@ from unittest.mock import ANY
 
 import pytest
 from dirty_equals import Contains, IsBytes, IsList, IsStr
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from pytest_smtpd import Lint, Message
 from pytest_smtpd.testing.criteria import Criteria
@@ -102,6 +105,7 @@ DIFFERING: dict[str, dict[str, Any]] = {
     "recipients, one too many": {"rcpttos": ["ada@example.org", "bob@example.org", "eve@example.org"]},
     "recipients, patterns for one of them": {"rcpttos": [re.compile("ada"), re.compile("^ada")]},
     "recipients, a pattern too many": {"rcpttos": [re.compile("@"), re.compile("@"), re.compile("@")]},
+    "recipients, a pattern and another one": {"rcpttos": [re.compile("@"), "eve@example.org"]},
     "recipients, one twice": {"rcpttos": ["ada@example.org", "ada@example.org"]},
     "recipients, other order": {"rcpttos": ("bob@example.org", "ada@example.org")},
     "recipients in order, one missing": {"rcpttos": ("ada@example.org",)},
@@ -246,6 +250,25 @@ def test_a_thousand_patterns_find_their_recipients() -> None:
     ordered = [re.compile(f"^{number}@") for number in range(150)]
     assert Criteria({"rcpttos": [anybody] * 150 + ordered}).match(many)
     assert not Criteria({"rcpttos": [anybody] * 150 + [*ordered[:-1], ordered[0]]}).match(many)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["ada@a.example", "ada@A.example", '"ada"@a.example', "bob@a.example"]),
+            st.sampled_from(["ada@a.EXAMPLE", "bob@a.example", *map(re.compile, ["ada@", "A", '"', "bob", "@a"])]),
+        ),
+        max_size=5,
+    )
+)
+@example([("ada@A.example", re.compile("A")), ("ada@a.example", "ada@a.example")])
+@example([("ada@A.example", "ada@a.example"), ("ada@a.example", re.compile("A"))])
+@example([("ada@A.example", "ada@a.example"), ("ada@a.example", re.compile("ada")), ("bob@x", re.compile("ada"))])
+def test_recipients_in_any_order_are_those_in_some_order(pairs: list[tuple[str, Any]]) -> None:
+    """A list matches if some order of it does as a tuple, however the mailboxes are spelt."""
+    found, expected = [address for address, _ in pairs], [value for _, value in pairs]
+    in_some_order = any(Criteria({"rcpttos": order}).match(to(*found)) for order in itertools.permutations(expected))
+    assert Criteria({"rcpttos": expected}).match(to(*found)) == in_some_order
 
 
 @pytest.mark.parametrize(
