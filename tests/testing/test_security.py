@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import smtplib
+import socket
 import ssl
+import struct
 from typing import Any
 
 import pytest
@@ -347,3 +349,14 @@ def test_what_passwords_in_the_clear_are_answered_can_be_chosen(reply: str | Non
         client.ehlo()
         code, text = client.docmd("AUTH", "PLAIN")
         assert f"{code} {text.decode()}".startswith(reply or "504 5.5.4 ")
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="this system acknowledges as it likes")
+def test_the_end_of_a_handshake_is_acknowledged_at_once() -> None:
+    """A client that sends only what is acknowledged, as Nagle has it, needs not wait behind the handshake."""
+    with RecordingServer(tls="starttls") as server, smtplib.SMTP(*server.address) as smtp:
+        smtp.starttls(context=server.client_ssl_context)
+        server.call(lambda: None)  # it has read all of the handshake
+        assert smtp.sock is not None
+        info = smtp.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+        assert struct.unpack_from("I", info, 24) == (0,)  # tcpi_unacked
