@@ -69,7 +69,6 @@ class Bdat(Command):
         return OK
 
     def take(self, state: State, reply: Reply) -> None:
-        self.receiving = None
         # A refused chunk is the end of its transaction: what was pipelined behind is refused as well.
         if not reply.is_positive:
             state.transaction = None

@@ -221,6 +221,10 @@ class Arrival(Event):
         #: How many octets had to come.
         self.mark = mark
 
+    def take(self, state: State, reply: Reply) -> None:  # noqa: ARG002
+        """Keep no content: who keeps the event, a dialogue does, needs none."""
+        self.data = b""
+
 
 class Content(Event):
     """The end of mail data, or of the last chunk. Whether the server takes the message is the question.
@@ -234,6 +238,8 @@ class Content(Event):
     command: str = ""
     #: Whether something else has decided about these recipients' message: the answer doesn't.
     decided: bool = False
+    #: What a strict server answers to the content, once it was looked at: in LMTP that is the same for all recipients.
+    _strict_answer: Reply | None = None
 
     def __init__(
         self, transaction: Transaction, store: ContentStore, about: range, accepted: list[int] | None = None
@@ -294,8 +300,10 @@ class Content(Event):
             return TOO_MUCH_MAIL_DATA
         if not state.settings.strict:
             return OK
-        lints = content_lints(self.data, self.transaction.parameters, state.settings.line_size_limit)
-        return next((_STRICT_CONTENT[lint] for lint in lints), OK)
+        if self._strict_answer is None:
+            lints = content_lints(self.data, self.transaction.parameters, state.settings.line_size_limit)
+            self._strict_answer = next((_STRICT_CONTENT[lint] for lint in lints), OK)
+        return self._strict_answer
 
     def take(self, state: State, reply: Reply) -> None:
         if self._completes(reply):
@@ -303,4 +311,5 @@ class Content(Event):
             return
         stop = self.about.stop
         following = type(self)(self.transaction, self.store, range(stop, stop + 1), self.accepted)
+        following._strict_answer = self._strict_answer  # noqa: SLF001 - its own kind
         self.receiving = Chunk(0, self.store), following

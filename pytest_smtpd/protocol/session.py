@@ -39,6 +39,9 @@ class _NeedData(Enum):
 #: What `next_event` returns when there is nothing to answer before more data or an answer comes.
 NEED_DATA: Final = _NeedData.NEED_DATA
 
+#: How many octets of content are taken at a time, so that no message costs what is behind it.
+MAX_PIECE = 16_384
+
 BAD_SYNTAX = Reply(500, "Error: bad syntax", "5.5.2")
 LINE_TOO_LONG = Reply(500, "Error: line too long", "5.5.2")
 INVALID_CHARACTER = Reply(500, "Error: invalid character", "5.5.2")
@@ -186,6 +189,12 @@ class Session:
         self._enhanced = "ENHANCEDSTATUSCODES" in settings.keywords
         return settings.ehlo_replies[self.state.secure]
 
+    def forget(self) -> None:
+        """Keep nothing of what has come: the connection is closed."""
+        self.state.transaction = None
+        self._pending = self.receiving = None
+        self._input = b""
+
     # Large content goes past the input buffer: see MailData.
 
     @property
@@ -249,18 +258,23 @@ class Session:
             raise Refusal(NOT_SYNCHRONIZED)
 
     def _receive(self, receiver: Receiver, question: Event) -> Event | Literal[_NeedData.NEED_DATA]:
-        if not receiver.finished and self._position < len(self._input):
-            self._input = self._input[self._position :]
-            self._position = 0
+        while not receiver.finished and self._position < len(self._input):
             if self.marks and (arrival := self._feed_to_mark(receiver, question)):
                 self._pending = arrival
                 return arrival
             if not receiver.finished:
-                self._input = receiver.feed(self._input)
+                self._feed(receiver, MAX_PIECE)
+        if self._position == len(self._input):
+            self._input, self._position = b"", 0  # it may be much, and nobody may need it any more
         if not receiver.finished:
             return NEED_DATA
         self.receiving = None
         return self._ask(question)
+
+    def _feed(self, receiver: Receiver, size: int) -> None:
+        """Have so many octets of the input received, or as many as there are before their end."""
+        piece = self._input[self._position : self._position + size]
+        self._position += len(piece) - len(receiver.feed(piece))
 
     def _feed_to_mark(self, receiver: Receiver, question: Event) -> Arrival | None:
         """Feed content until it has as many octets as the next mark says; None: they have not come, or it ends."""
@@ -269,11 +283,10 @@ class Session:
         if mark is None:
             return None
         while (left := mark - store.size) > 0:
-            if receiver.finished or not self._input:
+            if receiver.finished or self._position == len(self._input):
                 return None
             # What may belong to the end, 4 octets at the most, is not counted before it is known not to.
-            size = max(left - 4, 1)
-            self._input = receiver.feed(self._input[:size]) + self._input[size:]
+            self._feed(receiver, max(left - 4, 1))
         return None if receiver.finished and isinstance(question, Content) else Arrival(store, mark)
 
     def _next_command(self) -> Event | Literal[_NeedData.NEED_DATA]:
@@ -293,7 +306,7 @@ class Session:
         if event.carries_octets:
             event.announce(state)
             if event.receiving is not None:
-                self.receiving = event.receiving
+                self.receiving, event.receiving = event.receiving, None
                 return self._receive(*self.receiving)
         return self._ask(event)
 

@@ -182,14 +182,14 @@ class Transaction:
     #: The parameters of each forward path, in the same order.
     forward_parameters: list[Parameters] = field(default_factory=list)
     #: The recipients that were refused: by RCPT, or in LMTP by the reply after the content (RFC 2033 4.2).
-    rejected: tuple[RejectedRecipient, ...] = ()
+    rejected: list[RejectedRecipient] = field(default_factory=list)
     #: Where chunks go, once the first has come (RFC 3030 2).
     chunks: ContentStore | None = None
 
     def reject(self, address: str, reply: Reply) -> None:
         """Note that a recipient was refused; of a client that goes on and on, no more than so many."""
         if len(self.rejected) < MAX_RECIPIENTS:
-            self.rejected += (RejectedRecipient(address, reply),)
+            self.rejected.append(RejectedRecipient(address, reply))
 
     @property
     def needs_chunks(self) -> bool:

@@ -215,6 +215,7 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
 
     def connection_lost(self) -> None:
         """Leave the server: the connection is closed."""
+        self.session.forget()
         self.smtp_server.forget(self)
 
     def _advance(self, first: Event | None = None) -> None:

@@ -227,6 +227,8 @@ class RecordingChannel(SMTPChannel):
 
     def _leave_unanswered(self, event: Event) -> None:
         """Record what has been accepted before: in LMTP each recipient has an answer (RFC 2033 4.2)."""
+        if isinstance(event, Arrival):
+            event.data = b""
         if not isinstance(event, Content):
             return
         answered = [index for index in event.accepted if index < event.about.start]

@@ -11,7 +11,7 @@ import pytest
 from support import RawClient, assert_proportional, steps
 
 from pytest_smtpd import Message, RecordingServer
-from pytest_smtpd.network import loop
+from pytest_smtpd.network import connection, loop
 from pytest_smtpd.protocol.mail import Mail, Rcpt
 from pytest_smtpd.protocol.replies import Reply
 from pytest_smtpd.testing.dialogue import Dialogue
@@ -123,7 +123,7 @@ def test_packets_of_one_octet(
     server: RecordingServer, monkeypatch: pytest.MonkeyPatch, command: bytes, line: bytes
 ) -> None:
     """A server that reads one octet at a time from its socket takes ten times the steps for ten times the content."""
-    monkeypatch.setattr(loop, "READ_SIZE", 1)
+    monkeypatch.setattr(connection, "READ_SIZE", 1)
     monkeypatch.setattr(loop, "SCRATCH_SIZE", 5)  # the end of mail data
 
     def send(size: int) -> None:
