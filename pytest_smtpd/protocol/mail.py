@@ -64,8 +64,11 @@ class _PathCommand(Command):
             self._flaw = self.bad_address
         except grammar.GrammarError:
             self._flaw = "5.5.4"
-        #: What whoever accepts this command gets: the path, or an argument that is none as it stands.
-        self.accepted_path = self.path or Path(self.argument)
+
+    @property
+    def accepted_path(self) -> Path:
+        """What whoever accepts this command gets: the path, or an argument that is none as it stands."""
+        return self.path or Path(self.argument)
 
     @property
     def given_address(self) -> str:

@@ -110,11 +110,12 @@ class Session:
 
     def next_event(self) -> Event | Literal[_NeedData.NEED_DATA]:
         """Return the next question, or NEED_DATA; also NEED_DATA while a question waits for its answer."""
+        receiving = self.receiving
+        if receiving is None and self._position == len(self._input):
+            return NEED_DATA
         if self._pending is not None or self.state.closing or self.state.starting_tls:
             return NEED_DATA
-        if self.receiving is not None:
-            return self._receive(*self.receiving)
-        return self._next_command() if self._position < len(self._input) else NEED_DATA
+        return self._next_command() if receiving is None else self._receive(*receiving)
 
     def ask(self, verb: str, argument: str) -> Event:
         """Ask this instead of what is waiting for an answer; return the event with its answer."""
@@ -302,7 +303,7 @@ class Session:
         if state.exchange is not None or self._discarding:
             return self._ask(self._read_unusual_line(line))
         known = state.settings.known_lines[state.esmtp]
-        event = (known.get(line) or self._read_unknown_line(line, known)).again()
+        event: Event = (known.get(line) or self._read_unknown_line(line, known)).again()
         if event.carries_octets:
             event.announce(state)
             if event.receiving is not None:

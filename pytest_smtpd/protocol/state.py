@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .content import MAX_CONTENT_LINE
 from .grammar import declared_body
@@ -16,7 +16,6 @@ from .replies import Reply
 
 if TYPE_CHECKING:
     from .content import ContentStore
-    from .events import Event
     from .grammar import Parameters, Path
     from .lints import Lint
     from .sasl import Exchange, Identity, Users
@@ -121,8 +120,8 @@ class Settings:
     ehlo_replies: tuple[Reply, Reply] = field(init=False)
     helo_reply: Reply = field(init=False)
     greeting: Reply = field(init=False)
-    #: Command lines that sessions have read, in those that began with HELO and with EHLO, and what they mean there.
-    known_lines: tuple[dict[bytes, Event], dict[bytes, Event]] = field(
+    #: Command lines that sessions have read, behind HELO and behind EHLO, each with the event that it means there.
+    known_lines: tuple[dict[bytes, Any], dict[bytes, Any]] = field(
         init=False, repr=False, compare=False, default_factory=lambda: ({}, {})
     )
 

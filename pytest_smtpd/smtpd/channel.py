@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec
 
 from pytest_smtpd.protocol.events import Command, Connect, Refusal
 from pytest_smtpd.protocol.mail import Arrival, Content
@@ -17,15 +17,13 @@ from .debug import is_tracing, trace
 from .overrides import NEVER_CALLED_OF_CHANNELS, ChannelType, refuse_overrides
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable
 
     from pytest_smtpd.network.connection import Address, Connection
     from pytest_smtpd.protocol.events import Event
     from pytest_smtpd.protocol.proxy_protocol import ProxyProtocol
-    from pytest_smtpd.protocol.state import Settings
 
-    from .workers import Workers
+    from .interface import Server
 
 P = ParamSpec("P")
 
@@ -34,43 +32,6 @@ HANDSHAKE_SECONDS = 30.0
 
 _TOO_MANY_CONNECTIONS = Reply(421, "Error: too many connections", "4.7.0")
 _LOCAL_ERROR = Reply(451, "Error: requested action aborted: local error in processing", "4.3.0")
-
-
-class Server(Protocol):
-    """What a channel needs of its server."""
-
-    settings: Settings
-    errors: list[BaseException]
-    #: What TLS is done with; None: there is none.
-    ssl_context: ssl.SSLContext | None
-    #: Whether TLS comes before the greeting, without STARTTLS (RFC 8314 3.3).
-    implicit_tls: bool
-    #: Whether clients come through a proxy that tells their address first.
-    proxy_protocol: bool
-    #: How many seconds a client may be silent; 0: for ever.
-    timeout: float
-    #: Tells the seconds by which the server goes.
-    clock: Callable[[], float]
-    #: Whether `receive` may block.
-    blocking: bool
-    #: Where calls are made that may block.
-    workers: Workers
-
-    @property
-    def is_full(self) -> bool:
-        """Whether there are more clients than there may be."""
-
-    def settings_for(self, data_size_limit: int, enable_SMTPUTF8: bool, decode_data: bool) -> Settings:
-        """Return the settings of a session whose channel was made with these arguments."""
-
-    def receive(self, peer: Address, content: Content, *, decode_data: bool | None = None) -> Reply:
-        """Return the answer to a message."""
-
-    def note_tls_failure(self, peer: Address, error: OSError) -> None:
-        """Take notice that TLS failed on a connection, which ends."""
-
-    def forget(self, channel: SMTPChannel) -> None:
-        """Take notice that the channel's connection is closed."""
 
 
 class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):

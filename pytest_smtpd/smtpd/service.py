@@ -7,7 +7,8 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from pytest_smtpd.network.loop import Loop, close_listener, hold, listen, listen_again
+from pytest_smtpd.network.listening import close_listener, hold, listen, listen_again
+from pytest_smtpd.network.loop import Loop
 from pytest_smtpd.protocol.replies import Reply
 
 from .sessions import Sessions

@@ -11,7 +11,8 @@ from pytest_smtpd.protocol.grammar import Path, format_parameters
 from pytest_smtpd.protocol.mail import Arrival, Content, Mail, Rcpt
 from pytest_smtpd.protocol.replies import SILENCE
 from pytest_smtpd.protocol.state import Transaction
-from pytest_smtpd.smtpd.channel import Server, SMTPChannel
+from pytest_smtpd.smtpd.channel import SMTPChannel
+from pytest_smtpd.smtpd.interface import Server
 
 from .dialogue import Dialogue
 from .message import Message
@@ -120,16 +121,13 @@ class RecordingChannel(SMTPChannel):
 
     def answer(self, event: Event) -> Reply | None:
         """Answer as usual, unless a rule applies; note when a transaction begins."""
-        server = self.smtp_server
         if self.session.state.transaction is None:
-            self._generation = server.messages.generation
-        if server.rules.given:
-            return self._guard(self._answer_by_rules, event)
-        return super().answer(event)
+            self._generation = self.smtp_server.messages.generation
+        rules = self.smtp_server.rules.given
+        return self._guard(self._answer_by_rules, event) if rules else super().answer(event)
 
     def _answer_by_rules(self, event: Event) -> Reply | None:
-        rule = self._find_rule(event)
-        if rule is None:
+        if (rule := self._find_rule(event)) is None:
             return self.usual_answer(event)
         self._choosing = True
         try:

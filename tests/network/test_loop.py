@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import pytest
 
-from pytest_smtpd.network.loop import ACCEPT_BURST, Loop, hold, listen, listen_again
+from pytest_smtpd.network.listening import hold, listen, listen_again
+from pytest_smtpd.network.loop import ACCEPT_BURST, Loop
 from pytest_smtpd.network.poller import READABLE, WRITABLE
 
 if TYPE_CHECKING:
@@ -1086,7 +1087,8 @@ def test_a_listener_can_be_closed_while_accepting_pauses(by_hand: Service) -> No
 
 OUT_OF_DESCRIPTORS = """
     import resource, socket, time
-    from pytest_smtpd.network.loop import ACCEPT_RETRY, Loop, listen
+    from pytest_smtpd.network.listening import listen
+    from pytest_smtpd.network.loop import ACCEPT_RETRY, Loop
 
     class Echo:
         def __init__(self, connection): self.connection = connection
@@ -1233,7 +1235,8 @@ def test_a_protocol_may_end_the_loop(place: str, others: int, calls: int) -> Non
 
 LIFE_CYCLE = """
     import socket, threading
-    from pytest_smtpd.network.loop import Loop, listen
+    from pytest_smtpd.network.listening import listen
+    from pytest_smtpd.network.loop import Loop
 
     class Echo:
         def __init__(self, connection): self.connection = connection
