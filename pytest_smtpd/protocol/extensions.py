@@ -97,6 +97,8 @@ def only(extension: Extension, *, secure: bool) -> Extension:
 def announced(before: Iterable[Extension], after: Iterable[Extension]) -> tuple[Extension, ...]:
     """Return the extensions that are announced before TLS and after; what is in both is served in both alike."""
     first, second = list(before), list(after)
+    if first == second:
+        return tuple(first)
     early = [extension if extension in second else only(extension, secure=False) for extension in first]
     return (*early, *(only(extension, secure=True) for extension in second if extension not in first))
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -155,11 +156,17 @@ class Settings:
     def _ehlo_reply(self, *, secure: bool) -> Reply:
         offered = [(extension.keyword, extension.parameter(self, secure)) for extension in self.extensions]
         lines = [f"{keyword} {parameter}".strip() for keyword, parameter in offered if parameter is not None]
-        return Reply(250, "\n".join([self.hostname, *lines]))
+        return _welcome("\n".join([self.hostname, *lines]))
 
     def line_limit(self, verb: str) -> int:
         """Return how many octets a command line with this verb may have, CRLF included."""
         return self.line_limits.get(verb, self.command_size_limit)
+
+
+@functools.lru_cache(32)
+def _welcome(text: str) -> Reply:
+    # Most servers of a test suite offer the same, and most of them the same with TLS as without.
+    return Reply(250, text)
 
 
 @dataclass(frozen=True, slots=True)

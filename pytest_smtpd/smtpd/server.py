@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pytest_smtpd.protocol import extensions
@@ -59,13 +60,16 @@ class SMTPServer(Service):
         self.enable_SMTPUTF8 = enable_SMTPUTF8
         self._decode_data = decode_data
         self.settings = self._make_settings()
-        self._keywords = _keywords_of(self.process_message)
         super().__init__(localaddr, socket_map if map is None else map)
 
     def __init_subclass__(cls) -> None:
         """Tell who overrides what asyncore called."""
         super().__init_subclass__()
         refuse_overrides(cls, NEVER_CALLED_OF_SERVERS)
+
+    @cached_property
+    def _keywords(self) -> frozenset[str] | None:
+        return _keywords_of(self.process_message)
 
     def _make_settings(self) -> Settings:
         return _classic_settings(self.data_size_limit, self.enable_SMTPUTF8, self._decode_data)
