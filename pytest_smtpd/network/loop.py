@@ -133,7 +133,7 @@ class Loop:
                 self._serve(watched)
             elif watched is not None:  # what was served before may have closed it
                 watched()
-        if self._timers:
+        if self._timers and self._timers[0][0] <= self.clock():
             self._run_timers()
 
     def _poll_in_main_thread(self, timeout: float | None) -> list[tuple[int, int]]:
