@@ -301,12 +301,11 @@ class Loop:
     def _serve(self, connection: Connection) -> None:
         """Read or write, whatever it waits for by now; what that raises ends this connection and no other."""
         try:
-            interest = connection.interest
-            if interest == WRITABLE:
+            if connection.interest == WRITABLE:
                 connection.flush()
-            elif interest and connection.reads_large:
+            elif connection.reads_large:
                 self._read_large(connection)
-            elif interest:
+            else:
                 connection.read()
         except Exception as error:  # noqa: BLE001 - one client's failure must not end the others
             self.errors.append(error)
