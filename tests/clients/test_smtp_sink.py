@@ -147,7 +147,7 @@ def test_a_refusal_amid_the_content(sink: Callable[..., Sink]) -> None:
     with proxied(running) as client:
         reply = converse(client)[-1]
         assert reply[:3] in {"451", "550"}
-    assert running.messages() == []
+    assert not any(running.messages())  # a moment later smtp-sink removes the file, too, which is empty
 
 
 def test_an_upstream_that_knows_helo_alone(sink: Callable[..., Sink]) -> None:
