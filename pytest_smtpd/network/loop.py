@@ -292,21 +292,21 @@ class Loop:
             connection.abort()
             return
         self._watch(accepted.fileno(), connection)
-        try:
-            connection.protocol.connection_made()
-        except Exception as error:  # noqa: BLE001
-            self.errors.append(error)
-            connection.abort()
+        self._guard(connection, connection.protocol.connection_made)
 
     def _serve(self, connection: Connection) -> None:
-        """Read or write, whatever it waits for by now; what that raises ends this connection and no other."""
+        """Read or write, whatever it waits for by now."""
+        if connection.interest == WRITABLE:
+            self._guard(connection, connection.flush)
+        elif connection.reads_large:
+            self._guard(connection, lambda: self._read_large(connection))
+        else:
+            self._guard(connection, connection.read)
+
+    def _guard(self, connection: Connection, call: Callable[[], None]) -> None:
+        """Do something for a connection; what it raises ends this one and no other."""
         try:
-            if connection.interest == WRITABLE:
-                connection.flush()
-            elif connection.reads_large:
-                self._read_large(connection)
-            else:
-                connection.read()
+            call()
         except Exception as error:  # noqa: BLE001 - one client's failure must not end the others
             self.errors.append(error)
             connection.abort()

@@ -223,7 +223,7 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
         """
         try:
             return self._ask_subclass(event) if self._has_overrides else self._answer_as_usual(event)
-        except BaseException as error:  # noqa: BLE001 - see _guard
+        except BaseException as error:  # noqa: BLE001 - as _guard does, which takes a call more for each event
             return self._answer_to(error)
 
     def _guard(self, choose: Callable[P, Reply | None], *arguments: P.args, **keywords: P.kwargs) -> Reply | None:

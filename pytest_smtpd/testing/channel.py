@@ -68,13 +68,10 @@ class RecordingChannel(SMTPChannel):
     def dialogue(self) -> Dialogue:
         """What is said on this connection, since it was made or since the server was cleared."""
         if self._dialogue_generation is not self.smtp_server.messages.generation:
-            self._begin_dialogue()
+            enhanced = "ENHANCEDSTATUSCODES" in self.session.state.settings.keywords
+            self._dialogue = Dialogue(self.peer, self.smtp_server.clock(), enhanced=enhanced)
+            self._dialogue_generation = self.smtp_server.begin_dialogue(self._dialogue)
         return self._dialogue
-
-    def _begin_dialogue(self) -> None:
-        enhanced = "ENHANCEDSTATUSCODES" in self.session.state.settings.keywords
-        self._dialogue = Dialogue(self.peer, self.smtp_server.clock(), enhanced=enhanced)
-        self._dialogue_generation = self.smtp_server.begin_dialogue(self._dialogue)
 
     def __str__(self) -> str:
         from .explanation import describe_session, format_peer
@@ -85,10 +82,7 @@ class RecordingChannel(SMTPChannel):
 
     def note(self, event: Event, reply: Reply) -> None:
         """Keep the exchange in the dialogue."""
-        server = self.smtp_server
-        if self._dialogue_generation is not server.messages.generation:
-            self._begin_dialogue()
-        self._dialogue.add(server.clock(), event, reply)
+        self.dialogue.add(self.smtp_server.clock(), event, reply)
 
     def tls_established(self) -> None:
         """Begin anew, encrypted, and note it."""

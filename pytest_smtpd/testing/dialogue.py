@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from pytest_smtpd.protocol.auth import MECHANISM_NAMES as MECHANISMS
+from pytest_smtpd.protocol.auth import MECHANISM_NAMES
 from pytest_smtpd.protocol.mail import Content
 
 from .shown import shorten
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pytest_smtpd.protocol.replies import Reply
 
 #: What of an AUTH command everybody may see.
-_AUTH = re.compile(rf"AUTH ((?:{'|'.join(MECHANISMS)}) )?", re.IGNORECASE)
+_AUTH = re.compile(rf"AUTH ((?:{'|'.join(MECHANISM_NAMES)}) )?", re.IGNORECASE)
 
 #: How many dialogues are kept, the last ones.
 MAX_DIALOGUES = 1000
