@@ -58,6 +58,9 @@ class Watcher(Interface):
     def forget(self, connection: Connection) -> None:
         """Close a connection and tell its protocol."""
 
+    def read_large(self, connection: Connection) -> None:
+        """Read what the client has sent, through the protocol's `get_buffer`."""
+
     def call(self, call: Callable[[], None]) -> None:
         """Have this called in the loop's thread; from any thread."""
 
@@ -119,8 +122,16 @@ class Connection:
 
         self._handshake_timer = self._loop.call_later(seconds, give_up)
 
-    def read(self) -> None:
-        """Read what the client has sent."""
+    def serve(self) -> None:
+        """Read or write, whatever is waited for."""
+        if self._outgoing:
+            self.flush()
+        elif self.reads_large:
+            self._loop.read_large(self)
+        else:
+            self._read()
+
+    def _read(self) -> None:
         try:
             data = self.socket.recv(READ_SIZE)
         except BlockingIOError:
@@ -128,17 +139,21 @@ class Connection:
         except OSError as error:  # the client has reset it
             self.receive_error(error)
             return
-        if data:
-            self.receive(data)
-        else:
+        if not data:
             self.receive_eof()
+        elif self.tls is None:
+            self.protocol.data_received(data)
+        else:
+            self._decrypt(self.tls, data)
 
     def receive(self, data: bytes) -> None:
         """Give what was read to the protocol, decrypted where TLS is active."""
-        tls = self.tls
-        if tls is None:
+        if self.tls is None:
             self.protocol.data_received(data)
-            return
+        else:
+            self._decrypt(self.tls, data)
+
+    def _decrypt(self, tls: TLS, data: bytes) -> None:
         handshaking = not tls.established
         try:
             plaintext = tls.receive(data)

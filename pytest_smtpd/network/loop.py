@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
-import math
 import os
 import signal
 import socket
@@ -17,10 +16,11 @@ import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, TypeAlias
+from typing import Protocol as Interface
 
 from .connection import Address, Connection, Protocol, Timer
 from .listening import close_listener
-from .poller import READABLE, WRITABLE, make_poller
+from .poller import READABLE, make_poller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,6 +40,26 @@ MAX_WAIT = 86_400.0
 Accept: TypeAlias = "Callable[[Connection], Protocol]"
 
 
+class Watched(Interface):
+    """What is waited for, under its file descriptor."""
+
+    def serve(self) -> None:
+        """Read or write: the time has come."""
+
+    def abort(self) -> None:
+        """End: it has failed."""
+
+
+class _Reader:
+    """What is called when there is something to be read, and goes on whatever that raises."""
+
+    def __init__(self, serve: Callable[[], None]) -> None:
+        self.serve = serve
+
+    def abort(self) -> None:
+        """Go on."""
+
+
 class Loop:
     """A poller and what it watches; it lives as long as it listens.
 
@@ -51,13 +71,12 @@ class Loop:
         #: Tells the seconds by which timers go.
         self.clock = clock
         self._poller = make_poller()
-        #: By file descriptor: connections, and what else is called when something is to be read.
-        self._watched: dict[int, Connection | Callable[[], None]] = {}
+        self._watched: dict[int, Watched] = {}
         # A thread that waits is woken by an octet in a pair of sockets: no polling.
         self._waking, self._waker = socket.socketpair()
         self._waking.settimeout(0)
         self._waker.settimeout(0)
-        self._watch(self._waking.fileno(), self._wake)
+        self._watch(self._waking.fileno(), _Reader(self._wake))
         self._calls: deque[Callable[[], None]] = deque()
         self._timers: list[tuple[float, int, Timer]] = []
         self._timer_numbers = itertools.count()
@@ -103,14 +122,15 @@ class Loop:
         """Serve until nothing listens any more."""
         with self._serving():
             while not self._closed:
-                self._turn(None)
+                self._turn(MAX_WAIT)
         self._make_calls_unless_run()
 
     def run_once(self, timeout: float | None = None) -> None:
         """Wait for something to happen, at most `timeout` seconds (None: for ever), and deal with it."""
         with self._serving():
             if not self._closed:
-                self._turn(timeout)
+                self._turn(MAX_WAIT if timeout is None else timeout)
+                self._run_timers()
         self._make_calls_unless_run()
 
     @contextlib.contextmanager
@@ -118,7 +138,7 @@ class Loop:
         """Run the loop in this thread, and in no other meanwhile."""
         with self._running:
             before, self._runner = self._runner, threading.get_ident()
-            self._poll: Callable[[float | None], list[tuple[int, int]]] = self._poller.poll
+            self._poll: Callable[[float], list[tuple[int, int]]] = self._poller.poll
             if threading.current_thread() is threading.main_thread():
                 self._poll = self._poll_in_main_thread
             try:
@@ -126,17 +146,25 @@ class Loop:
             finally:
                 self._runner = before
 
-    def _turn(self, timeout: float | None) -> None:
-        for descriptor, _ in self._poll(self._seconds_to_wait(timeout)):
+    def _turn(self, timeout: float) -> None:
+        if self._timers:
+            timeout = min(timeout, self._run_timers())
+            if self._closed:
+                return
+        for descriptor, _ in self._poll(timeout):
             watched = self._watched.get(descriptor)
-            if isinstance(watched, Connection):
-                self._serve(watched)
-            elif watched is not None:  # what was served before may have closed it
-                watched()
-        if self._timers and self._timers[0][0] <= self.clock():
-            self._run_timers()
+            if watched is None:
+                continue  # what was served before has closed it
+            try:
+                watched.serve()
+            except Exception as error:  # noqa: BLE001 - one client's failure must not end the others
+                self._fail(watched, error)
 
-    def _poll_in_main_thread(self, timeout: float | None) -> list[tuple[int, int]]:
+    def _fail(self, watched: Watched, error: Exception) -> None:
+        self.errors.append(error)
+        watched.abort()
+
+    def _poll_in_main_thread(self, timeout: float) -> list[tuple[int, int]]:
         # Python runs signal handlers, Ctrl-C's too, in the main thread between its own steps: a signal that comes
         # just before the system call, or to another thread, would wait as long as this does.
         before = -1
@@ -155,7 +183,7 @@ class Loop:
     def accept_from(self, listener: socket.socket, accept: Accept) -> None:
         """Accept connections on this socket; `accept` returns the protocol of each."""
         self._listeners[listener] = accept
-        self._watch(listener.fileno(), lambda: self._accept(listener))
+        self._watch(listener.fileno(), _Reader(lambda: self._accept(listener)))
 
     def accept_waiting(self) -> None:
         """Accept those who are connected already, before the loop comes to it; not all, if they are many."""
@@ -193,7 +221,7 @@ class Loop:
         else:
             self._watch(descriptor, connection, interest)
 
-    def _watch(self, descriptor: int, watched: Connection | Callable[[], None], interest: int = READABLE) -> None:
+    def _watch(self, descriptor: int, watched: Watched, interest: int = READABLE) -> None:
         self._poller.register(descriptor, interest)
         self._watched[descriptor] = watched
 
@@ -229,18 +257,16 @@ class Loop:
         while self._calls:
             self._call(self._calls.popleft())
 
-    def _seconds_to_wait(self, timeout: float | None) -> float | None:
-        seconds = math.inf if timeout is None else timeout
-        if self._timers:
-            seconds = min(seconds, max(0.0, self._timers[0][0] - self.clock()))
-        return None if seconds == math.inf else min(seconds, MAX_WAIT)
-
-    def _run_timers(self) -> None:
-        now = self.clock()  # once: a call that comes again at once must not keep the others waiting
-        while self._timers and self._timers[0][0] <= now:
-            timer = heapq.heappop(self._timers)[2]
+    def _run_timers(self) -> float:
+        """Make the calls that are due; return in how many seconds the next one is."""
+        timers = self._timers
+        now = due = self.clock()
+        while timers and timers[0][0] <= due:  # not later: one that comes again at once must let the others in
+            timer = heapq.heappop(timers)[2]
             if timer.call is not None:
                 self._call(timer.call)
+            now = self.clock()
+        return max(0.0, timers[0][0] - now) if timers else MAX_WAIT
 
     def _call(self, call: Callable[[], None]) -> None:
         try:
@@ -292,26 +318,13 @@ class Loop:
             connection.abort()
             return
         self._watch(accepted.fileno(), connection)
-        self._guard(connection, connection.protocol.connection_made)
-
-    def _serve(self, connection: Connection) -> None:
-        """Read or write, whatever it waits for by now."""
-        if connection.interest == WRITABLE:
-            self._guard(connection, connection.flush)
-        elif connection.reads_large:
-            self._guard(connection, lambda: self._read_large(connection))
-        else:
-            self._guard(connection, connection.read)
-
-    def _guard(self, connection: Connection, call: Callable[[], None]) -> None:
-        """Do something for a connection; what it raises ends this one and no other."""
         try:
-            call()
+            connection.protocol.connection_made()
         except Exception as error:  # noqa: BLE001 - one client's failure must not end the others
-            self.errors.append(error)
-            connection.abort()
+            self._fail(connection, error)
 
-    def _read_large(self, connection: Connection) -> None:
+    def read_large(self, connection: Connection) -> None:
+        """Read a lot for a connection; the buffer is the same for all."""
         if not self._scratch:
             self._scratch = bytearray(SCRATCH_SIZE)
         for _ in range(BURST):

@@ -27,8 +27,8 @@ class Poller(Protocol):
     def unregister(self, fd: int, /) -> None:
         """Don't wait for it any more."""
 
-    def poll(self, timeout: float | None, /) -> list[tuple[int, int]]:
-        """Return the file descriptors for which something has happened; in seconds, None: wait for ever."""
+    def poll(self, timeout: float, /) -> list[tuple[int, int]]:
+        """Return the file descriptors for which something has happened, in so many seconds at the most."""
 
     def close(self) -> None:
         """Release what the system keeps."""
@@ -52,8 +52,8 @@ class SelectorPoller:
         """Don't wait for it any more."""
         self._selector.unregister(fd)
 
-    def poll(self, timeout: float | None) -> list[tuple[int, int]]:
-        """Return the file descriptors for which something has happened; in seconds, None: wait for ever."""
+    def poll(self, timeout: float) -> list[tuple[int, int]]:
+        """Return the file descriptors for which something has happened, in so many seconds at the most."""
         return [(key.fd, events) for key, events in self._selector.select(timeout)]
 
     def close(self) -> None:

@@ -35,17 +35,17 @@ class Bdat(Command):
     #: Whether it says how many octets follow.
     _is_announced = False
 
-    def announce(self, state: State) -> None:
+    def announce(self, state: State) -> bool:
         match = re.fullmatch(_ARGUMENT, self.argument)
         if match is None:
-            return
+            return False
         self._is_announced = True
         size = int(match[1])
         transaction = state.transaction
         if transaction is None or not transaction.forward_paths:
             # Nothing is kept of these.
-            self.receiving = Chunk(size, ContentStore(limit=1)), self
-            return
+            state.receiving = Chunk(size, ContentStore(limit=1)), self
+            return True
         if transaction.chunks is None:
             transaction.chunks = ContentStore(state.settings.data_size_limit)
         store = transaction.chunks
@@ -53,7 +53,8 @@ class Bdat(Command):
         if match[2]:
             question = Content.begin(state, store)
             question.command = self.said
-        self.receiving = Chunk(size, store), question
+        state.receiving = Chunk(size, store), question
+        return True
 
     def examine(self, state: State) -> Reply:
         if not self._is_announced:

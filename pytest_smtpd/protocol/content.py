@@ -37,16 +37,15 @@ class ContentStore:
     Of larger content nothing is kept; it is only counted.
     """
 
-    __slots__ = ("_file", "_limit", "_whole", "size", "too_large")
+    #: Octets so far, the CRLF of the last line included, stuffed dots not (RFC 1870 3).
+    size = 0
+    #: Whether more octets came than the limit allows; then there is no data.
+    too_large = False
+    _whole = b""
+    _file: io.BytesIO | None = None
 
     def __init__(self, limit: int = 0) -> None:
-        #: Octets so far, the CRLF of the last line included, stuffed dots not (RFC 1870 3).
-        self.size = 0
-        #: Whether more octets came than the limit allows; then there is no data.
-        self.too_large = False
         self._limit = limit
-        self._whole = b""
-        self._file: io.BytesIO | None = None
 
     @property
     def data(self) -> bytes:
@@ -63,6 +62,11 @@ class ContentStore:
             if self._file is None:
                 self._file = io.BytesIO()
             self._file.write(part)
+
+    def forget(self) -> None:
+        """Keep nothing but the size."""
+        self._file = None
+        self._whole = b""
 
     def write_whole(self, data: bytes) -> None:
         """Take all that there will be, without a copy."""
@@ -99,23 +103,30 @@ class MailData:
     (RFC 5321 4.5.3.1.9).
     """
 
-    __slots__ = ("_carry", "_scratch", "_skip", "finished", "store")
+    finished = False
+    _is_new = True
+    # The CRLF of the DATA command line counts as the one before the first line (RFC 5321 4.1.1.4),
+    # is carried like any other and skipped when it is written.
+    _carry = b"\r\n"
+    _skip = 2
+    _scratch: bytearray
 
     def __init__(self, store: ContentStore) -> None:
         self.store = store
-        self.finished = False
-        # The CRLF of the DATA command line counts as the one before the first line (RFC 5321 4.1.1.4),
-        # is carried like any other and skipped when it is written.
-        self._carry = b"\r\n"
-        self._skip = 2
-        self._scratch = bytearray()
 
     def feed(self, piece: bytes) -> bytes:
         """Take a piece; see `Receiver`."""
-        if self._skip and self._is_whole(piece):
+        if (
+            self._is_new
+            and piece.endswith(_END)
+            and piece.find(_STUFFED_DOT) == len(piece) - len(_END)
+            and not piece.startswith(b".")
+        ):
+            # All of a message that has no dots to remove.
             self.store.write_whole(piece[:-3])
             self.finished = True
             return b""
+        self._is_new = False
         piece = self._carry + piece
         return self._scan(piece, len(piece))
 
@@ -124,20 +135,12 @@ class MailData:
         size = len(self._carry)
         scratch[:size] = self._carry
         self._scratch = scratch
+        self._is_new = False
         return memoryview(scratch)[size:]
 
     def buffer_updated(self, received: int) -> bytes:
         """Take what was received; see `Receiver`."""
         return self._scan(self._scratch, len(self._carry) + received)
-
-    def _is_whole(self, piece: bytes) -> bool:
-        """Whether this is the first piece, and all of a message that has no dots to remove."""
-        return (
-            self._carry == b"\r\n"
-            and piece.endswith(_END)
-            and piece.find(_STUFFED_DOT) == len(piece) - len(_END)
-            and not piece.startswith(b".")
-        )
 
     def _scan(self, buffer: bytes | bytearray, end: int) -> bytes:
         """Write what is certainly content in `buffer[:end]`, and carry what may belong to the end."""
@@ -201,6 +204,27 @@ class Chunk:
         self.store.write(part)
         self._remaining -= len(part)
         self.finished = not self._remaining
+
+
+class Dropped:
+    """Receives, and keeps nothing, what never ends."""
+
+    finished = False
+
+    def __init__(self) -> None:
+        self.store = ContentStore()
+
+    def feed(self, _piece: bytes) -> bytes:
+        """Take a piece; see `Receiver`."""
+        return b""
+
+    def get_buffer(self, scratch: bytearray) -> memoryview:
+        """Return a buffer; see `Receiver`."""
+        return memoryview(scratch)
+
+    def buffer_updated(self, _received: int) -> bytes:
+        """Take what was received; see `Receiver`."""
+        return b""
 
 
 @functools.cache

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, ClassVar, Self
 from .replies import Reply
 
 if TYPE_CHECKING:
-    from .content import Receiver
     from .lints import Lint
     from .state import State
 
@@ -43,10 +42,10 @@ class Event:
     reply: Reply = OK
     #: What the client did against the rules with this event.
     lints: tuple[Lint, ...] = ()
-    #: What takes the octets that follow instead of commands, and the question once it has all of them.
-    receiving: tuple[Receiver, Event] | None = None
     #: Whether octets follow the command line, and the answer comes only behind them.
     carries_octets: ClassVar[bool] = False
+    #: Whether the answer is not the session's alone: the server takes the client, or the message, or does not.
+    concerns_server: ClassVar[bool] = False
     #: Whether its replies carry enhanced status codes: greeting and EHLO have none (RFC 2034 4).
     enhanced: ClassVar[bool] = True
 
@@ -60,14 +59,9 @@ class Event:
         """What the client said, for people to read; "" if it said nothing."""
         return ""
 
-    def again(self) -> Self:
-        """Return the same question anew, as it was before anything was made of it."""
-        event = object.__new__(type(self))
-        event.__dict__.update(self.__dict__)
-        return event
-
-    def announce(self, state: State) -> None:
-        """Set `receiving` if octets follow this very command line, as `carries_octets` says they may."""
+    def announce(self, state: State) -> bool:  # noqa: ARG002
+        """Set `state.receiving` if octets follow this very command line, as `carries_octets` says they may; say if so."""
+        return False
 
     def examine(self, state: State) -> Reply:
         """Return the answer of a well-behaved server; raises `Refusal` as well."""
@@ -75,6 +69,9 @@ class Event:
 
     def take(self, state: State, reply: Reply) -> None:
         """Move the state: this reply was sent."""
+
+    def forget(self) -> None:
+        """Keep nothing that is large: who keeps the event, as a dialogue does, needs none of it."""
 
     def note(self, lint: Lint) -> None:
         """Remember what the client did against the rules."""
@@ -92,6 +89,7 @@ class Connect(Event):
     """A client has connected (RFC 5321 3.1)."""
 
     stage = "CONNECT"
+    concerns_server = True
     enhanced = False
 
     def examine(self, state: State) -> Reply:
@@ -133,6 +131,19 @@ class Command(Event):
     def __init__(self, verb: str, argument: str) -> None:
         self.stage = self.verb = verb
         self.argument = argument
+
+    def again(self) -> Self:
+        """Return the same command anew, as it was before anything was made of it."""
+        command = type(self)(self.verb, self.argument)
+        if self.lints:
+            command.lints = self.lints
+        return command
+
+    def judge(self, state: State) -> None:
+        """Find out what is to be said of the line wherever in a session it stands: asked once for equal lines.
+
+        Of the state it may go by the settings, `esmtp` and `secure`.
+        """
 
     @property
     def secret(self) -> bool:  # type: ignore[override]  # asked when a dialogue is looked at

@@ -59,7 +59,6 @@ class Session:
     __slots__ = (
         "_commands",
         "_discarding",
-        "_enhanced",
         "_input",
         "_line",
         "_line_end",
@@ -67,8 +66,8 @@ class Session:
         "_pending",
         "_position",
         "_strict",
+        "enhanced",
         "marks",
-        "receiving",
         "state",
     )
 
@@ -76,8 +75,6 @@ class Session:
         self.state = State(settings)
         #: After how many octets of content `mail.Arrival` is asked, in ascending order.
         self.marks: Sequence[int] = ()
-        #: What takes the octets that come instead of commands, and the question once it has all of them.
-        self.receiving: tuple[Receiver, Event] | None = None
         self._input = b""
         # The command line that was read last, with its end; b"" if it was too long to be kept.
         self._line = b""
@@ -85,7 +82,8 @@ class Session:
         self._output: list[bytes] = []
         self._pending: Event | None = None
         self._discarding = False
-        self._enhanced = "ENHANCEDSTATUSCODES" in settings.keywords
+        #: Whether replies have enhanced status codes.
+        self.enhanced = "ENHANCEDSTATUSCODES" in settings.keywords
         self._strict = settings.strict
         # RFC 5321 2.3.8: only CRLF ends a line. Postfix, Exim and many others take LF for it, and so do we.
         self._line_end = b"\r\n" if settings.strict else b"\n"
@@ -101,8 +99,6 @@ class Session:
         """Take octets from the client: any number, cut anywhere."""
         if self._pending is not None and data:
             self._note_haste(self._pending)
-        if self.state.starting_tls:
-            return  # what comes in the clear by now may be an attacker's (CVE-2011-0411)
         if self._position < len(self._input):
             data = self._input[self._position :] + data
         self._input = data
@@ -110,12 +106,29 @@ class Session:
 
     def next_event(self) -> Event | Literal[_NeedData.NEED_DATA]:
         """Return the next question, or NEED_DATA; also NEED_DATA while a question waits for its answer."""
-        receiving = self.receiving
-        if receiving is None and self._position == len(self._input):
+        state = self.state
+        if state.receiving is not None:
+            return self._receive(*state.receiving)
+        start = self._position
+        if start == len(self._input) or self._pending is not None or state.closing:
             return NEED_DATA
-        if self._pending is not None or self.state.closing or self.state.starting_tls:
+        end = self._input.find(self._line_end, start)
+        if end < 0:
+            self._keep_unfinished_line()
             return NEED_DATA
-        return self._next_command() if receiving is None else self._receive(*receiving)
+        self._position = end = end + len(self._line_end)
+        self._line = line = self._input[start:end]
+        state.commands += 1
+        if state.commands > state.most_commands:
+            state.guarded = True
+        if state.exchange is not None or self._discarding:
+            return self._ask(self._read_unusual_line(line))
+        known = state.settings.known_lines[state.secure][state.esmtp]
+        command: Command | None = known.get(line)
+        event: Event = self._read_unknown_line(line, known) if command is None else command.again()
+        if event.carries_octets and event.announce(state):
+            return self.next_event()
+        return self._ask(event)
 
     def ask(self, verb: str, argument: str) -> Event:
         """Ask this instead of what is waiting for an answer; return the event with its answer."""
@@ -131,25 +144,18 @@ class Session:
             msg = "there is no event to answer"
             raise RuntimeError(msg)
         self._pending = None
-        state = self.state
-        self._output.append(reply.wire[self._enhanced and event.enhanced])
-        event.take(state, reply)
-        if event.receiving is not None:
-            # Whoever keeps the event, a dialogue does, keeps no content.
-            self.receiving, event.receiving = event.receiving, None
-        if state.starting_tls:
-            # And so may what was pipelined behind STARTTLS.
-            self._input, self._position, self._discarding = b"", 0, False
+        self._output.append(reply.wire[self.enhanced and event.enhanced])
+        event.take(self.state, reply)
         if reply.is_negative:
-            state.count_error()
+            self.state.count_error()
             if reply.code == SERVICE_NOT_AVAILABLE or event.refused_for_haste:
-                state.closing = True
+                self.state.closing = True
         if event.lints:
-            state.note(event.lints)
+            self.state.note(event.lints)
 
     def octets_of(self, event: Event, reply: Reply) -> bytes:
         """Return the octets of a reply to this event."""
-        return reply.wire[self._enhanced and event.enhanced]
+        return reply.wire[self.enhanced and event.enhanced]
 
     def data_to_send(self) -> bytes:
         """Return the octets of the replies since the last call."""
@@ -158,6 +164,7 @@ class Session:
 
     def tls_established(self) -> None:
         """Begin anew: TLS is active from here on. What was sent in the clear is forgotten (RFC 3207 4.2)."""
+        self._input, self._position, self._discarding = b"", 0, False
         self.state.secured()
 
     @property
@@ -173,13 +180,13 @@ class Session:
 
     def format(self, reply: Reply) -> str:
         """Return a reply as this session sends it to what waits for its answer, without its last line end."""
-        enhanced = self._enhanced and (self._pending is None or self._pending.enhanced)
+        enhanced = self.enhanced and (self._pending is None or self._pending.enhanced)
         return reply.to_bytes(enhanced=enhanced).decode().removesuffix("\r\n")
 
     def end(self, reply: Reply) -> bytes:
         """End the session unasked, with a 421 (RFC 5321 3.8); return what is to be sent for it."""
         self.state.closing = True
-        return reply.to_bytes(enhanced=self._enhanced)
+        return reply.to_bytes(enhanced=self.enhanced)
 
     def offer(self, settings: Settings) -> Reply:
         """Go by other settings from here on, for who offers each client what another server does.
@@ -187,13 +194,13 @@ class Session:
         Return the answer to EHLO that tells so.
         """
         self.state.settings = settings
-        self._enhanced = "ENHANCEDSTATUSCODES" in settings.keywords
+        self.enhanced = "ENHANCEDSTATUSCODES" in settings.keywords
         return settings.ehlo_replies[self.state.secure]
 
     def forget(self) -> None:
         """Keep nothing of what has come: the connection is closed."""
         self.state.transaction = None
-        self._pending = self.receiving = None
+        self._pending = self.state.receiving = None
         self._input = b""
 
     # Large content goes past the input buffer: see MailData.
@@ -201,9 +208,9 @@ class Session:
     @property
     def wants_buffer(self) -> bool:
         """Whether there is large content, which `get_buffer` and `buffer_updated` take without a copy, past marks."""
-        if self.receiving is None or self.marks:
+        if self.state.receiving is None or self.marks:
             return False
-        receiver = self.receiving[0]
+        receiver = self.state.receiving[0]
         return receiver.store.size > 0 and not receiver.finished
 
     def get_buffer(self, scratch: bytearray) -> memoryview:
@@ -217,10 +224,10 @@ class Session:
 
     @property
     def _receiver(self) -> Receiver:
-        if self.receiving is None:
+        if self.state.receiving is None:
             msg = "no content is expected: ask wants_buffer first"
             raise RuntimeError(msg)
-        return self.receiving[0]
+        return self.state.receiving[0]
 
     # How events are found.
 
@@ -259,23 +266,27 @@ class Session:
             raise Refusal(NOT_SYNCHRONIZED)
 
     def _receive(self, receiver: Receiver, question: Event) -> Event | Literal[_NeedData.NEED_DATA]:
-        while not receiver.finished and self._position < len(self._input):
+        if self._pending is not None or self.state.closing:
+            return NEED_DATA
+        while self._position < len(self._input) and not receiver.finished:
             if self.marks and (arrival := self._feed_to_mark(receiver, question)):
                 self._pending = arrival
                 return arrival
             if not receiver.finished:
                 self._feed(receiver, MAX_PIECE)
-        if self._position == len(self._input):
-            self._input, self._position = b"", 0  # it may be much, and nobody may need it any more
         if not receiver.finished:
             return NEED_DATA
-        self.receiving = None
+        self.state.receiving = None
         return self._ask(question)
 
     def _feed(self, receiver: Receiver, size: int) -> None:
         """Have so many octets of the input received, or as many as there are before their end."""
-        piece = self._input[self._position : self._position + size]
-        self._position += len(piece) - len(receiver.feed(piece))
+        start = self._position
+        piece = self._input[start : start + size]
+        rest = receiver.feed(piece)
+        self._position = start + len(piece) - len(rest)
+        if self._position == len(self._input):
+            self._input, self._position = b"", 0  # it may be much, and nobody may need it any more
 
     def _feed_to_mark(self, receiver: Receiver, question: Event) -> Arrival | None:
         """Feed content until it has as many octets as the next mark says; None: they have not come, or it ends."""
@@ -289,27 +300,6 @@ class Session:
             # What may belong to the end, 4 octets at the most, is not counted before it is known not to.
             self._feed(receiver, max(left - 4, 1))
         return None if receiver.finished and isinstance(question, Content) else Arrival(store, mark)
-
-    def _next_command(self) -> Event | Literal[_NeedData.NEED_DATA]:
-        start = self._position
-        end = self._input.find(self._line_end, start)
-        if end < 0:
-            self._keep_unfinished_line()
-            return NEED_DATA
-        self._position = end = end + len(self._line_end)
-        self._line = line = self._input[start:end]
-        state = self.state
-        state.count_command()
-        if state.exchange is not None or self._discarding:
-            return self._ask(self._read_unusual_line(line))
-        known = state.settings.known_lines[state.esmtp]
-        event: Event = (known.get(line) or self._read_unknown_line(line, known)).again()
-        if event.carries_octets:
-            event.announce(state)
-            if event.receiving is not None:
-                self.receiving, event.receiving = event.receiving, None
-                return self._receive(*self.receiving)
-        return self._ask(event)
 
     def _read_unusual_line(self, line: bytes) -> Event:
         """Read what is no command: a response in a SASL exchange, or a line that was too long to be kept."""
@@ -328,7 +318,7 @@ class Session:
         if isinstance(event, Command):
             if len(known) >= REMEMBERED:
                 known.clear()
-            known[line] = event
+            known[line] = event.again()
         return event
 
     @staticmethod
@@ -368,4 +358,6 @@ class Session:
         command = self._commands.get(verb, Unrecognized)
         if command.extension and command.extension not in self.state.settings.keywords:
             command = Unrecognized
-        return command(verb, argument)
+        made = command(verb, argument)
+        made.judge(self.state)
+        return made

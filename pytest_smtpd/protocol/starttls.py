@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .content import Dropped
 from .events import SEND_EHLO_FIRST, Command
 from .replies import Reply
 from .state import Extension
@@ -48,4 +49,7 @@ class StartTls(Command):
         return _READY if state.esmtp else SEND_EHLO_FIRST
 
     def take(self, state: State, reply: Reply) -> None:
-        state.starting_tls = reply.is_positive
+        if reply.is_positive:
+            state.starting_tls = True
+            # What comes in the clear by now may be an attacker's (CVE-2011-0411).
+            state.receiving = Dropped(), self

@@ -6,17 +6,18 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from .content import MAX_CONTENT_LINE
 from .grammar import declared_body
 from .replies import Reply
 
 if TYPE_CHECKING:
-    from .content import ContentStore
+    from .content import ContentStore, Receiver
     from .grammar import Parameters, Path
     from .lints import Lint
     from .sasl import Exchange, Identity, Users
@@ -44,8 +45,11 @@ _LIMITS = (
 #: A user's address, or the addresses of a mailing list's members, by name.
 Directory: TypeAlias = Mapping[str, "str | tuple[str, ...]"]
 
+#: Command lines behind HELO, and behind EHLO, each with the event that it means there.
+KnownLines: TypeAlias = "tuple[dict[bytes, Any], dict[bytes, Any]]"
+
 #: Checks the value of a parameter (None: it has none) and returns the refusal, or None to accept; raises
-#: GrammarError for a value that can't be read.
+#: GrammarError for a value that can't be read. Goes by the line and what `Command.judge` may go by.
 ParameterCheck: TypeAlias = Callable[["str | None", "State"], "Reply | None"]
 
 
@@ -121,9 +125,9 @@ class Settings:
     ehlo_replies: tuple[Reply, Reply] = field(init=False)
     helo_reply: Reply = field(init=False)
     greeting: Reply = field(init=False)
-    #: Command lines that sessions have read, behind HELO and behind EHLO, each with the event that it means there.
-    known_lines: tuple[dict[bytes, Any], dict[bytes, Any]] = field(
-        init=False, repr=False, compare=False, default_factory=lambda: ({}, {})
+    #: Command lines that sessions have read, without TLS and with it: what they mean there.
+    known_lines: tuple[KnownLines, KnownLines] = field(
+        init=False, repr=False, compare=False, default_factory=lambda: (({}, {}), ({}, {}))
     )
 
     def __post_init__(self) -> None:
@@ -177,20 +181,27 @@ class RejectedRecipient:
     reply: Reply
 
 
-@dataclass(slots=True)
 class Transaction:
     """A mail transaction (RFC 5321 3.3): what MAIL opened and RCPT filled."""
 
-    reverse_path: Path
-    parameters: Parameters
-    lints: dict[Lint, None]
-    forward_paths: list[Path] = field(default_factory=list)
-    #: The parameters of each forward path, in the same order.
-    forward_parameters: list[Parameters] = field(default_factory=list)
-    #: The recipients that were refused: by RCPT, or in LMTP by the reply after the content (RFC 2033 4.2).
-    rejected: list[RejectedRecipient] = field(default_factory=list)
     #: Where chunks go, once the first has come (RFC 3030 2).
     chunks: ContentStore | None = None
+
+    def __init__(self, reverse_path: Path, parameters: Parameters, lints: dict[Lint, None]) -> None:
+        self.reverse_path = reverse_path
+        self.parameters = parameters
+        self.lints = lints
+        self.forward_paths: list[Path] = []
+        #: The parameters of each forward path, in the same order.
+        self.forward_parameters: list[Parameters] = []
+        #: The recipients that were refused: by RCPT, or in LMTP by the reply after the content (RFC 2033 4.2).
+        self.rejected: list[RejectedRecipient] = []
+
+    def to(self, path: Path, parameters: Parameters) -> Self:
+        """Return the same transaction, with this recipient alone."""
+        other = type(self)(self.reverse_path, self.parameters, self.lints)
+        other.forward_paths, other.forward_parameters, other.rejected = [path], [parameters], self.rejected
+        return other
 
     def reject(self, address: str, reply: Reply) -> None:
         """Note that a recipient was refused; of a client that goes on and on, no more than so many."""
@@ -218,6 +229,8 @@ class State:
     #: Whether it said EHLO.
     esmtp: bool = False
     transaction: Transaction | None = None
+    #: What takes the octets that come instead of commands, and the question once it has all of them.
+    receiving: tuple[Receiver, Any] | None = None
     #: Whether TLS is active.
     secure: bool = False
     #: Whether the handshake comes next, and no more commands.
@@ -238,29 +251,23 @@ class State:
     commands: int = 0
     errors: int = 0
     messages: int = 0
-    #: Which command is the first of too many; 0: none.
-    _command_too_many: int = field(init=False)
+    #: How many commands there may be before something has to be refused.
+    most_commands: float = field(init=False)
 
     def __post_init__(self) -> None:
         """Put up the guards that stand from the start."""
-        self._command_too_many = self.settings.max_commands + 1 if self.settings.max_commands else 0
+        self.most_commands = self.settings.max_commands or math.inf
         self.guarded = self.settings.require_tls or self.settings.require_auth
 
     @property
     def has_too_many_commands(self) -> bool:
         """Whether the client has sent more commands than a session may have."""
-        return 0 < self.settings.max_commands < self.commands
+        return self.commands > self.most_commands
 
     @property
     def has_too_many_errors(self) -> bool:
         """Whether so many commands were refused that the session is to end."""
         return 0 < self.settings.max_errors <= self.errors
-
-    def count_command(self) -> None:
-        """Count a command."""
-        self.commands += 1
-        if self.commands == self._command_too_many:
-            self.guarded = True
 
     def count_error(self) -> None:
         """Count a command that was refused."""
@@ -283,6 +290,7 @@ class State:
         self.transaction = None
         self.identity = None
         self.exchange = None
+        self.receiving = None
         self.starting_tls = False
         self.lints.clear()
         self.secure = True

@@ -9,11 +9,11 @@ from pytest_smtpd.protocol.events import Command, Connect, Refusal
 from pytest_smtpd.protocol.mail import Arrival, Content
 from pytest_smtpd.protocol.replies import Reply
 from pytest_smtpd.protocol.session import NEED_DATA, Session
-from pytest_smtpd.protocol.state import DATA_SIZE_DEFAULT
+from pytest_smtpd.protocol.state import DATA_SIZE_DEFAULT, State
 
 from .answers import UsualAnswers
 from .attributes import ClassicAttributes
-from .debug import is_tracing, trace
+from .debug import Devnull, package, trace
 from .overrides import NEVER_CALLED_OF_CHANNELS, ChannelType, refuse_overrides
 
 if TYPE_CHECKING:
@@ -163,11 +163,17 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
         self.idle_since = self.smtp_server.clock()
         self.session.buffer_updated(received)
         self._advance()
+        self.conn.reads_large = self.session.wants_buffer
 
     def eof_received(self) -> None:
         """Close, as the client sends no more; but first give it the answer it waits for."""
         self._ended = True
         self._advance()
+        self._close_if_ended()
+
+    def _close_if_ended(self) -> None:
+        if self._ended and self.session.waiting is None:
+            self.conn.close()
 
     @property
     def owes_answer(self) -> bool:
@@ -181,23 +187,28 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
 
     def _advance(self, first: Event | None = None) -> None:
         """Answer this and all that the client asked, until an answer is to come later; send the answers in one write."""
-        conn, session, state = self.conn, self.session, self.session.state
+        session = self.session
         event = first or session.next_event()
         while event is not NEED_DATA:
             reply = self.answer(event)
             if reply is not None:
                 self.settle(event, reply)
             elif event is session.waiting:
-                conn.pause_reading()
+                self.conn.pause_reading()
             event = session.next_event()
         if data := session.data_to_send():
-            conn.write(data)
+            self.conn.write(data)
+        state = session.state
+        if state.receiving is not None or state.closing:
+            self._go_over(state)
+
+    def _go_over(self, state: State) -> None:
+        """Go over to what comes now instead of commands: content, a handshake, the end."""
         if state.starting_tls:
             self._start_tls()
-        if session.receiving is not None or conn.reads_large:
-            conn.reads_large = session.wants_buffer and conn.tls is None
-        if state.closing or (self._ended and not session.waiting):
-            conn.close()
+        self.conn.reads_large = self.session.wants_buffer and self.conn.tls is None
+        if state.closing:
+            self.conn.close()
 
     def settle(self, event: Event, reply: Reply, sent: Reply | None = None) -> None:
         """Record, then send the answer that was decided: who has read it may look for the message.
@@ -209,7 +220,7 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
             sent = reply
         if isinstance(event, Content) and event.decide(sent):
             self.deliver(event)
-        if is_tracing():
+        if type(package.DEBUGSTREAM) is not Devnull:
             trace(self.session, self.peer, event, sent, secret=self._secret)
         self.session.send(sent)
 
@@ -222,7 +233,9 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
         `event.reply` is what a well-behaved server answers.
         """
         try:
-            return self._ask_subclass(event) if self._has_overrides else self._answer_as_usual(event)
+            if self._has_overrides:
+                return self._ask_subclass(event)
+            return self._answer_as_usual(event) if event.concerns_server else event.reply
         except BaseException as error:  # noqa: BLE001 - as _guard does, which takes a call more for each event
             return self._answer_to(error)
 
@@ -288,6 +301,7 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
         self.idle_since = self.smtp_server.clock()
         self.conn.resume_reading()
         self._advance()
+        self._close_if_ended()
 
     def _answer_line(self, event: Event) -> None:
         """Show a line, or content, to a subclass that wants to see them all."""
@@ -364,7 +378,7 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
         elif not self._greeted or self.session.state.starting_tls:
             self.conn.abort()  # before a greeting there is no session to end, and instead of a handshake no reply fits
         elif not self.session.state.closing:
-            if is_tracing():
+            if type(package.DEBUGSTREAM) is not Devnull:
                 trace(self.session, self.peer, None, reply)
             self.conn.write(self.session.end(reply))
             self.conn.close()

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from pytest_smtpd.protocol.session import Session
 
 
-# Users set the stream there, so it is looked up there whenever something is to be written.
-_package: Any = sys.modules[__package__]
+#: Users set `DEBUGSTREAM` there, so it is looked up there whenever something may be to be written: nobody wants to see
+#: the trace as long as it is a Devnull.
+package: Any = sys.modules[__package__]
 
 
 class Devnull:
@@ -27,11 +28,6 @@ class Devnull:
         """Do nothing."""
 
 
-def is_tracing() -> bool:
-    """Whether anybody wants to see the trace."""
-    return type(_package.DEBUGSTREAM) is not Devnull
-
-
 def trace(session: Session, peer: tuple[Any, ...], event: Event | None, reply: Reply, *, secret: bool = False) -> None:
     """Write what a client asked, if it did, and what it is answered; passwords and tokens are masked.
 
@@ -40,10 +36,10 @@ def trace(session: Session, peer: tuple[Any, ...], event: Event | None, reply: R
     said = event.said if event else ""
     if event is not None and (event.secret or secret):
         said = "AUTH ****" if event.stage == "AUTH" and isinstance(event, Command) else "****"
-    enhanced = "ENHANCEDSTATUSCODES" in session.state.settings.keywords and (event is None or event.enhanced)
+    enhanced = session.enhanced and (event is None or event.enhanced)
     answer = reply.to_bytes(enhanced=enhanced).decode("ascii", "backslashreplace").splitlines()
     who = ":".join(map(str, peer[:2]))
     lines = [f"C: {said}"] * bool(said) + [f"S: {line}" for line in answer]
-    stream = _package.DEBUGSTREAM
+    stream = package.DEBUGSTREAM
     stream.write("".join(f"{who} {line}\n" for line in lines).encode("ascii", "backslashreplace").decode("ascii"))
     stream.flush()

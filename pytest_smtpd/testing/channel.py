@@ -14,11 +14,11 @@ from pytest_smtpd.protocol.state import Transaction
 from pytest_smtpd.smtpd.channel import SMTPChannel
 from pytest_smtpd.smtpd.interface import Server
 
-from .dialogue import Dialogue
+from .dialogue import Dialogue, Remark
 from .message import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from pytest_smtpd.network.connection import Address
     from pytest_smtpd.protocol.events import Event
@@ -43,8 +43,8 @@ class Recorder(Server, Protocol):
     def begin_dialogue(self, dialogue: Dialogue) -> Generation:
         """Keep what a client is going to say; return the generation to which it belongs."""
 
-    def record(self, message: Message, generation: Generation) -> None:
-        """Keep a message whose transaction began in this generation."""
+    def note_late(self, message: Message, generation: Generation) -> None:
+        """Take notice of a message whose transaction began in this generation, which is over."""
 
     def note_aborted(self, peer: Address, mailfrom: str, rcpttos: list[str], generation: Generation) -> None:
         """Keep a transaction that was begun in this generation and not ended."""
@@ -68,10 +68,12 @@ class RecordingChannel(SMTPChannel):
     def dialogue(self) -> Dialogue:
         """What is said on this connection, since it was made or since the server was cleared."""
         if self._dialogue_generation is not self.smtp_server.messages.generation:
-            enhanced = "ENHANCEDSTATUSCODES" in self.session.state.settings.keywords
-            self._dialogue = Dialogue(self.peer, self.smtp_server.clock(), enhanced=enhanced)
-            self._dialogue_generation = self.smtp_server.begin_dialogue(self._dialogue)
+            self._begin_dialogue()
         return self._dialogue
+
+    def _begin_dialogue(self) -> None:
+        self._dialogue = Dialogue(self.peer, self.smtp_server.clock(), enhanced=self.session.enhanced)
+        self._dialogue_generation = self.smtp_server.begin_dialogue(self._dialogue)
 
     def __str__(self) -> str:
         from .explanation import describe_session, format_peer
@@ -82,7 +84,10 @@ class RecordingChannel(SMTPChannel):
 
     def note(self, event: Event, reply: Reply) -> None:
         """Keep the exchange in the dialogue."""
-        self.dialogue.add(self.smtp_server.clock(), event, reply)
+        server = self.smtp_server
+        if self._dialogue_generation is not server.messages.generation:
+            self._begin_dialogue()
+        self._dialogue.add((server.clock(), event, reply))
 
     def tls_established(self) -> None:
         """Begin anew, encrypted, and note it."""
@@ -103,7 +108,7 @@ class RecordingChannel(SMTPChannel):
         """End the session unasked, and note it with what the client had asked."""
         if not self.session.state.closing:
             event = self.session.waiting
-            self.dialogue.add(self.smtp_server.clock(), event, reply)
+            self.dialogue.add((self.smtp_server.clock(), event or Remark(""), reply))
             if event is not None:
                 self._leave_unanswered(event)
         if self._run is not None and self._run.is_amid_answer:
@@ -115,10 +120,14 @@ class RecordingChannel(SMTPChannel):
 
     def answer(self, event: Event) -> Reply | None:
         """Answer as usual, unless a rule applies; note when a transaction begins."""
+        server = self.smtp_server
         if self.session.state.transaction is None:
-            self._generation = self.smtp_server.messages.generation
-        rules = self.smtp_server.rules.given
-        return self._guard(self._answer_by_rules, event) if rules else super().answer(event)
+            self._generation = server.messages.generation
+        if server.rules.given:
+            return self._guard(self._answer_by_rules, event)
+        if self._has_overrides or event.concerns_server:
+            return super().answer(event)
+        return event.reply
 
     def _answer_by_rules(self, event: Event) -> Reply | None:
         if (rule := self._find_rule(event)) is None:
@@ -206,8 +215,8 @@ class RecordingChannel(SMTPChannel):
             return
         if (event := self.session.waiting) is not None:
             # Whoever has stored a message has taken it, without a word.
-            is_stored = isinstance(event, Content) and event.decided
-            self.dialogue.add(self.smtp_server.clock(), event, SILENCE if is_stored else None)
+            reply = SILENCE if isinstance(event, Content) and event.decided else None
+            self.dialogue.add((self.smtp_server.clock(), event, reply))
             self._leave_unanswered(event)
         self.flush()
         self.dialogue.remark(self.smtp_server.clock(), remark)
@@ -219,15 +228,13 @@ class RecordingChannel(SMTPChannel):
 
     def _leave_unanswered(self, event: Event) -> None:
         """Record what has been accepted before: in LMTP each recipient has an answer (RFC 2033 4.2)."""
-        if isinstance(event, Arrival):
-            event.data = b""
-        if not isinstance(event, Content):
-            return
-        answered = [index for index in event.accepted if index < event.about.start]
-        if answered:
-            self._record(event, answered)
-        if answered or event.decided:
-            self.session.state.transaction = None
+        if isinstance(event, Content):
+            answered = [index for index in event.accepted if index < event.about.start]
+            if answered:
+                self._record(event, answered)
+            if answered or event.decided:
+                self.session.state.transaction = None
+        event.forget()
 
     @property
     def has_ended(self) -> bool:
@@ -257,9 +264,7 @@ class RecordingChannel(SMTPChannel):
             transaction = Transaction(event.accepted_path, event.parameters, {})
         elif isinstance(event, Rcpt):
             # The one that is asked for, not those before.
-            transaction = replace(
-                transaction, forward_paths=[event.accepted_path], forward_parameters=[event.parameters]
-            )
+            transaction = transaction.to(event.accepted_path, event.parameters)
         data = event.data if isinstance(event, Arrival) else b""
         return self._make_message(transaction, range(len(transaction.forward_paths)), data)
 
@@ -271,11 +276,12 @@ class RecordingChannel(SMTPChannel):
         """Record the message."""
         self._record(content, content.accepted)
 
-    def _record(self, content: Content, recipients: Iterable[int]) -> None:
+    def _record(self, content: Content, recipients: Sequence[int]) -> None:
         message = self._make_message(content.transaction, recipients, content.data)
-        self.smtp_server.record(message, self._generation)
+        if not self.smtp_server.messages.add(message, self._generation):
+            self.smtp_server.note_late(message, self._generation)
 
-    def _make_message(self, transaction: Transaction, accepted: Iterable[int], data: bytes) -> Message:
+    def _make_message(self, transaction: Transaction, accepted: Sequence[int], data: bytes) -> Message:
         state = self.session.state
         return Message.of(
             {
@@ -389,6 +395,6 @@ class _Handshake(_Occasion):
         if reply is None or sent is None:
             channel.start_handshake()
         else:
-            channel.dialogue.add(channel.smtp_server.clock(), None, reply)
+            channel.dialogue.add((channel.smtp_server.clock(), Remark(""), reply))
             channel.conn.write(sent.to_bytes())
             channel.hang_up("the server has closed the connection")

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from pytest_smtpd.protocol.auth import MECHANISM_NAMES
-from pytest_smtpd.protocol.mail import Content
 
 from .shown import shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from pytest_smtpd.protocol.events import Event
     from pytest_smtpd.protocol.replies import Reply
@@ -53,28 +52,19 @@ class Line:
 
 
 class Remark:
-    """What stands in a dialogue where there is no event, or one that must not be kept.
+    """What stands in a dialogue where there is no event. `is_failure`: whether it is what ended the connection."""
 
-    `is_content`: whether it stands for content, as whoever keeps the event of a message keeps all of its octets;
-    `is_failure`: whether it is what ended the connection.
-    """
-
-    __slots__ = ("is_content", "is_failure", "said")
+    __slots__ = ("is_failure", "said")
     secret: ClassVar[bool] = False
     enhanced: ClassVar[bool] = True
 
-    def __init__(self, said: str, *, is_content: bool = False, is_failure: bool = False) -> None:
+    def __init__(self, said: str, *, is_failure: bool = False) -> None:
         self.said = said
-        self.is_content = is_content
         self.is_failure = is_failure
 
 
-def is_remark(said: Event | Remark) -> bool:
-    """Whether this is nothing that the client said."""
-    return isinstance(said, Remark) and not said.is_content
-
-
-#: When something was said, what, and what was answered; None: nothing was, or it is no question.
+#: When something was said, what, and what was answered; None: nothing was, or it is no question. Events of content
+#: are to be without it by the time that they are answered: who keeps the event keeps all of its octets.
 Exchange: TypeAlias = "tuple[float, Event | Remark, Reply | None]"
 
 
@@ -91,23 +81,20 @@ class Dialogue:
         self.ended = False
         self._began = began
         self._enhanced = enhanced
-        self._exchanges: deque[Exchange] = deque(maxlen=MAX_EXCHANGES)
-
-    def add(self, now: float, event: Event | None, reply: Reply | None) -> None:
-        """Add what the client asked, if it did, and what it was answered, if it was."""
-        said: Event | Remark | None = event
-        if isinstance(event, Content):
-            said = Remark(event.said, is_content=True)
-        self._exchanges.append((now, said or Remark(""), reply))
+        # One behind the other, as what is in a tuple each costs the garbage collector more than all the rest.
+        self._exchanges: deque[Any] = deque(maxlen=MAX_EXCHANGES * 3)
+        #: Adds what was said.
+        self.add: Callable[[Exchange], None] = self._exchanges.extend
 
     def remark(self, now: float, text: str, *, is_failure: bool = False) -> None:
         """Add what happened to the connection."""
-        self._exchanges.append((now, Remark(text, is_failure=is_failure), None))
+        self.add((now, Remark(text, is_failure=is_failure), None))
 
     @property
     def exchanges(self) -> list[Exchange]:
         """The exchanges so far, the last ones if there are many."""
-        return list(self._exchanges)
+        parts = iter(list(self._exchanges))
+        return list(zip(parts, parts, parts, strict=True))
 
     @property
     def lines(self) -> list[Line]:
@@ -117,7 +104,7 @@ class Dialogue:
     def format_exchange(self, when: float, said: Event | Remark, reply: Reply | None) -> Iterator[Line]:
         """Yield the lines of an exchange."""
         seconds = when - self._began
-        if reply is None and is_remark(said):
+        if reply is None and isinstance(said, Remark):
             yield Line(seconds, "", said.said)
         elif said.said:
             yield Line(seconds, "C", said.said, said.secret)
@@ -134,4 +121,4 @@ class Dialogue:
         return self.format()
 
     def __repr__(self) -> str:
-        return f"<Dialogue with {self.peer[0]}: {len(self._exchanges)} exchanges>"
+        return f"<Dialogue with {self.peer[0]}: {len(self.exchanges)} exchanges>"

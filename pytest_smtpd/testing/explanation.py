@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_smtpd.protocol.commands import Helo, Quit, Rset
 from pytest_smtpd.protocol.events import Connect
-from pytest_smtpd.protocol.mail import Mail, Rcpt
+from pytest_smtpd.protocol.mail import Content, Mail, Rcpt
 from pytest_smtpd.protocol.starttls import StartTls
 
-from .dialogue import Remark, is_remark
+from .dialogue import Remark
 from .shown import LONGEST_ADDRESS, MAX_LISTED, format_envelope, shorten
 
 if TYPE_CHECKING:
@@ -109,12 +109,12 @@ class Incidents:
         match said:
             case Rcpt() if reply is not None and reply.is_negative:
                 self._refused_recipients.add(_describe_refusal, said, envelope, reply)
-            case Remark(is_content=True) if reply is not None and reply.is_negative:
+            case Content() if reply is not None and reply.is_negative:
                 self._refused_messages.add(_describe_refusal, None, envelope, reply)
             case Remark(is_failure=True):
                 self._tls_failures.add(_describe_failure, dialogue, said)
             case _:
-                return isinstance(said, Remark) and said.is_content and reply is not None
+                return isinstance(said, Content) and reply is not None
         return True
 
 
@@ -135,7 +135,7 @@ class _Envelope:
                 self.mailfrom, self.rcpttos, self.is_open = said.accepted_path.mailbox, [], True
             case Rcpt() if is_positive:
                 self.rcpttos.append(said.accepted_path.mailbox)
-            case Remark(is_content=True) if reply is not None:
+            case Content() if reply is not None:
                 self.is_open = False
             case Rset() | Helo() | StartTls() if is_positive:
                 self.is_open = False
@@ -168,7 +168,7 @@ def _describe_last(dialogue: Dialogue) -> str:
     """Return what was refused last, or if nothing was, what was said last: what ends a session is not why it ends."""
     told = [exchange for exchange in dialogue.exchanges if not isinstance(exchange[1], (Connect, Quit, Rset))]
     refused = [exchange for exchange in told if exchange[2] is not None and exchange[2].is_negative]
-    commands = [exchange for exchange in told if exchange[1].said and not is_remark(exchange[1])]
+    commands = [exchange for exchange in told if exchange[1].said and not isinstance(exchange[1], Remark)]
     if not (refused or commands):
         return "the client said nothing"
     lines = list(dialogue.format_exchange(*(refused or commands)[-1]))

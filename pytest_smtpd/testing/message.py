@@ -77,7 +77,7 @@ class Message:
     def of(cls, values: dict[str, Any]) -> Self:
         """Return a message with values for all fields: the constructor of a frozen dataclass takes five times as long."""
         message = object.__new__(cls)
-        message.__dict__.update(values)
+        object.__setattr__(message, "__dict__", values)
         return message
 
     @cached_property

@@ -135,10 +135,14 @@ class Outbox(Messages):
             if generation is not self.generation:
                 return False
             self._messages.append(message)
-            for captured in self._captured.values():
-                captured.append(message)
-            self._wake()
+            if self._captured or self._watchers:
+                self._tell(message)
             return True
+
+    def _tell(self, message: Message) -> None:
+        for captured in self._captured.values():
+            captured.append(message)
+        self._wake()
 
     def wake(self) -> None:
         """Call all watchers, though nothing came."""

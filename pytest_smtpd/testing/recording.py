@@ -182,9 +182,9 @@ class RecordingServer(Access, SMTPServer, Assertions, Deliveries, Presets):
         with self._clearing:
             self.tls_failures.append(TLSFailure(peer, error))
 
-    def record(self, message: Message, generation: Generation) -> None:
-        """Keep a message whose transaction began in this generation."""
-        if not self.messages.add(message, generation) and generation.owner != self.messages.generation.owner:
+    def note_late(self, message: Message, generation: Generation) -> None:
+        """Keep a message whose transaction began in this generation, which is over, if it was another owner's."""
+        if generation.owner != self.messages.generation.owner:
             from .mishaps import LateMessage
 
             self.late.append(LateMessage(message, generation.owner))

@@ -34,7 +34,7 @@ def test_pollers_tell_what_has_happened(poller: Poller) -> None:
         poller.register(one.fileno(), READABLE)
         assert poller.poll(0) == []
         other.send(b"x")
-        assert [descriptor for descriptor, _ in poller.poll(None)] == [one.fileno()]
+        assert [descriptor for descriptor, _ in poller.poll(10)] == [one.fileno()]
         one.recv(1)
         poller.modify(one.fileno(), WRITABLE)
         assert [descriptor for descriptor, _ in poller.poll(1)] == [one.fileno()]

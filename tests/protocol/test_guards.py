@@ -66,9 +66,12 @@ def test_guards_stand_where_something_is_refused(
     settings: Settings, commands: int, errors: int, *, guarded: bool
 ) -> None:
     """A session that would refuse nothing has no guards, and one that would has them."""
-    state = State(settings)
+    session = Session(settings)
+    state = session.state
     for _ in range(commands):
-        state.count_command()
+        session.receive_data(b"NOOP\r\n")
+        session.next_event()
+        session.send(Reply(250))
     for _ in range(errors):
         state.count_error()
     assert state.guarded is guarded

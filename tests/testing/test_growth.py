@@ -315,8 +315,8 @@ def test_explaining_costs_as_much_as_there_are_dialogues() -> None:
         server = filled()
         for _ in range(size):
             dialogue = Dialogue(("127.0.0.1", 1), 0.0, enhanced=True)
-            dialogue.add(0.0, Mail("MAIL", "FROM:<ada@example.org>"), Reply(250))
-            dialogue.add(0.0, Rcpt("RCPT", "TO:<bob@example.org>"), Reply(550))
+            dialogue.add((0.0, Mail("MAIL", "FROM:<ada@example.org>"), Reply(250)))
+            dialogue.add((0.0, Rcpt("RCPT", "TO:<bob@example.org>"), Reply(550)))
             server.begin_dialogue(dialogue)
         return steps(lambda: fail(server.assert_received))
 
