@@ -126,12 +126,10 @@ class Connection:
         """Read or write, whatever is waited for."""
         if self._outgoing:
             self.flush()
-        elif self.reads_large:
+            return
+        if self.reads_large:
             self._loop.read_large(self)
-        else:
-            self._read()
-
-    def _read(self) -> None:
+            return
         try:
             data = self.socket.recv(READ_SIZE)
         except BlockingIOError:
@@ -268,9 +266,11 @@ class Connection:
         # Whoever closes a socket that has unread data resets the connection, which may cost the client the
         # last reply.
         unread = MAX_UNREAD
-        with contextlib.suppress(OSError):
+        try:
             while unread > 0 and (data := self.socket.recv(READ_SIZE)):
                 unread -= len(data)
+        except OSError:
+            pass
         self.abort()
 
     def _end_handshake(self) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
 MAX_PORT = 65_535
 #: Connections that may wait to be accepted: bursts must not run into one-second SYN retries.
 BACKLOG = 1024
+#: Whether sockets have from their listener what `send_at_once` does.
+INHERITS_NODELAY = sys.platform == "linux"
 
 
 def listen(address: Address) -> socket.socket:
@@ -38,11 +42,18 @@ def listen(address: Address) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, os.name == "posix")
         listener.bind(resolved)
         listener.listen(BACKLOG)
+        send_at_once(listener)
     except OSError:
         listener.close()
         raise
     listener.settimeout(0)
     return listener
+
+
+def send_at_once(sock: socket.socket) -> None:
+    """Have replies sent when they are written: Nagle would have them wait for delayed acknowledgements."""
+    with contextlib.suppress(OSError):  # not every kind of socket has it, nor one that the client has reset
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def hold(listener: socket.socket) -> socket.socket | None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from typing import Protocol as Interface
 
 from .connection import Address, Connection, Protocol, Timer
-from .listening import close_listener
+from .listening import INHERITS_NODELAY, close_listener, send_at_once
 from .poller import READABLE, make_poller
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 #: before the others have their turn.
 SCRATCH_SIZE = 262_144
 BURST = 8
-#: How many of them are accepted before the others have their turn.
+#: How many are accepted at the most where all those are to be who are connected.
 ACCEPT_BURST = 64
 #: Seconds until accepting is tried again after the process had run out of file descriptors.
 ACCEPT_RETRY = 0.1
@@ -43,7 +43,7 @@ Accept: TypeAlias = "Callable[[Connection], Protocol]"
 class Watched(Interface):
     """What is waited for, under its file descriptor."""
 
-    def serve(self) -> None:
+    def serve(self) -> object:
         """Read or write: the time has come."""
 
     def abort(self) -> None:
@@ -53,7 +53,7 @@ class Watched(Interface):
 class _Reader:
     """What is called when there is something to be read, and goes on whatever that raises."""
 
-    def __init__(self, serve: Callable[[], None]) -> None:
+    def __init__(self, serve: Callable[[], object]) -> None:
         self.serve = serve
 
     def abort(self) -> None:
@@ -148,9 +148,12 @@ class Loop:
 
     def _turn(self, timeout: float) -> None:
         if self._timers:
-            timeout = min(timeout, self._run_timers())
-            if self._closed:
-                return
+            left = self._timers[0][0] - self.clock()
+            if left <= 0:
+                left = self._run_timers()
+                if self._closed:
+                    return
+            timeout = min(timeout, left)
         for descriptor, _ in self._poll(timeout):
             watched = self._watched.get(descriptor)
             if watched is None:
@@ -188,7 +191,9 @@ class Loop:
     def accept_waiting(self) -> None:
         """Accept those who are connected already, before the loop comes to it; not all, if they are many."""
         for listener in list(self._listeners):
-            self._accept(listener)
+            for _ in range(ACCEPT_BURST):
+                if not self._accept(listener):
+                    break
 
     def stop_listening(self, listener: socket.socket) -> None:
         """Close this socket; with the last one all connections, and the loop itself."""
@@ -274,22 +279,26 @@ class Loop:
         except Exception as error:  # noqa: BLE001 - the loop outlives what it calls
             self.errors.append(error)
 
-    def _accept(self, listener: socket.socket) -> None:
-        for _ in range(ACCEPT_BURST):
-            accept = self._listeners.get(listener)
-            if accept is None:
-                return  # it was closed meanwhile
-            try:
-                accepted, peer = listener.accept()
-            except BlockingIOError:
-                return
-            except ConnectionError:
-                continue  # the client has gone again
-            except OSError:
-                # Out of file descriptors: the listener stays readable, so don't turn in circles.
-                self._pause_accepting(listener)
-                return
-            self._open(accepted, peer, accept)
+    def _accept(self, listener: socket.socket) -> bool:
+        """Accept one of those who are connected; say whether there may be more.
+
+        One at a time: to learn that there are no more costs a system call, and an exception.
+        """
+        accept = self._listeners.get(listener)
+        if accept is None:
+            return False  # it was closed meanwhile
+        try:
+            accepted, peer = listener.accept()
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            return True  # the client has gone again
+        except OSError:
+            # Out of file descriptors: the listener stays readable, so don't turn in circles.
+            self._pause_accepting(listener)
+            return False
+        self._open(accepted, peer, accept)
+        return True
 
     def _pause_accepting(self, listener: socket.socket) -> None:
         if listener.fileno() in self._watched:  # else it pauses already
@@ -304,8 +313,8 @@ class Loop:
         accepted.settimeout(0)
         if not isinstance(peer, tuple):
             peer = (os.fsdecode(peer), 0)  # a Unix socket's client has no address, or a path
-        with contextlib.suppress(OSError):  # not every kind of socket has it, nor one that the client has reset
-            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if not INHERITS_NODELAY:
+            send_at_once(accepted)
         connection = Connection(self, accepted, peer)
         try:
             connection.protocol = accept(connection)

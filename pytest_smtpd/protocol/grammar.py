@@ -6,6 +6,7 @@ standard forbids it comes with lints, and the session decides.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from dataclasses import dataclass
@@ -214,6 +215,8 @@ def declared_body(parameters: Parameters) -> str:
 
 def format_parameters(parameters: Parameters) -> list[str]:
     """Write parameters as they are sent, one string each: "SIZE=10"."""
+    if not parameters:
+        return []
     return [keyword if value is None else f"{keyword}={value}" for keyword, value in parameters]
 
 
@@ -229,6 +232,7 @@ def decode_xtext(text: str) -> str:
     return octets.decode("utf-8", "backslashreplace")
 
 
+@functools.lru_cache(128)  # clients under test give themselves the same few
 def helo_lints(argument: str) -> tuple[Lint, ...]:
     """Say what is wrong with the name that a client gives itself: a domain or an address literal is right."""
     if argument.startswith("[") and argument.endswith("]"):

@@ -56,38 +56,22 @@ def _without_end(line: bytes) -> bytes:
 class Session:
     """One client's session (RFC 5321 3): the state machine. It never raises on input; it answers."""
 
-    __slots__ = (
-        "_commands",
-        "_discarding",
-        "_input",
-        "_line",
-        "_line_end",
-        "_output",
-        "_pending",
-        "_position",
-        "_strict",
-        "enhanced",
-        "marks",
-        "state",
-    )
+    #: After how many octets of content `mail.Arrival` is asked, in ascending order.
+    marks: Sequence[int] = ()
+    _input = b""
+    _position = 0
+    # The command line that was read last, with its end; b"" if it was too long to be kept.
+    _line = b""
+    _discarding = False
+    _pending: Event | None = None
 
     def __init__(self, settings: Settings) -> None:
         self.state = State(settings)
-        #: After how many octets of content `mail.Arrival` is asked, in ascending order.
-        self.marks: Sequence[int] = ()
-        self._input = b""
-        # The command line that was read last, with its end; b"" if it was too long to be kept.
-        self._line = b""
-        self._position = 0
         self._output: list[bytes] = []
-        self._pending: Event | None = None
-        self._discarding = False
         #: Whether replies have enhanced status codes.
         self.enhanced = "ENHANCEDSTATUSCODES" in settings.keywords
-        self._strict = settings.strict
         # RFC 5321 2.3.8: only CRLF ends a line. Postfix, Exim and many others take LF for it, and so do we.
         self._line_end = b"\r\n" if settings.strict else b"\n"
-        self._commands = commands_for(settings)
 
     # What the driver does.
 
@@ -106,24 +90,29 @@ class Session:
 
     def next_event(self) -> Event | Literal[_NeedData.NEED_DATA]:
         """Return the next question, or NEED_DATA; also NEED_DATA while a question waits for its answer."""
-        state = self.state
-        if state.receiving is not None:
-            return self._receive(*state.receiving)
-        start = self._position
-        if start == len(self._input) or self._pending is not None or state.closing:
+        state, start = self.state, self._position
+        receiving = state.receiving
+        has_all = start == len(self._input) and (receiving is None or not receiving[0].finished)
+        if has_all or self._pending is not None or state.closing:
             return NEED_DATA
-        end = self._input.find(self._line_end, start)
-        if end < 0:
-            self._keep_unfinished_line()
-            return NEED_DATA
-        self._position = end = end + len(self._line_end)
-        self._line = line = self._input[start:end]
+        if receiving is not None:
+            return self._receive(*receiving)
+        known = state.settings.known_lines[state.secure][state.esmtp]
+        if not start and self._input in known:  # most clients send one line at a time, and the same few
+            self._line = line = self._input
+            self._position = len(line)
+        else:
+            end = self._input.find(self._line_end, start)
+            if end < 0:
+                self._keep_unfinished_line()
+                return NEED_DATA
+            self._position = end = end + len(self._line_end)
+            self._line = line = self._input[start:end]
         state.commands += 1
         if state.commands > state.most_commands:
             state.guarded = True
         if state.exchange is not None or self._discarding:
             return self._ask(self._read_unusual_line(line))
-        known = state.settings.known_lines[state.secure][state.esmtp]
         command: Command | None = known.get(line)
         event: Event = self._read_unknown_line(line, known) if command is None else command.again()
         if event.carries_octets and event.announce(state):
@@ -159,8 +148,9 @@ class Session:
 
     def data_to_send(self) -> bytes:
         """Return the octets of the replies since the last call."""
-        output, self._output = self._output, []
-        return output[0] if len(output) == 1 else b"".join(output)
+        data = b"".join(self._output)
+        self._output.clear()
+        return data
 
     def tls_established(self) -> None:
         """Begin anew: TLS is active from here on. What was sent in the clear is forgotten (RFC 3207 4.2)."""
@@ -235,7 +225,7 @@ class Session:
         """Take notice that a client talks before its greeting has come, if that is what it waits for."""
         if isinstance(pending, Connect):
             pending.note(Lint.EARLY_TALKER)
-            if self._strict:
+            if self.state.settings.strict:
                 pending.reply = NOT_SYNCHRONIZED
                 pending.refused_for_haste = True
 
@@ -261,13 +251,11 @@ class Session:
         else:
             return
         # What stands behind QUIT is ignored anyway (RFC 5321 4.1.1.10).
-        if self._strict and command.verb != "QUIT":
+        if self.state.settings.strict and command.verb != "QUIT":
             command.refused_for_haste = True
             raise Refusal(NOT_SYNCHRONIZED)
 
     def _receive(self, receiver: Receiver, question: Event) -> Event | Literal[_NeedData.NEED_DATA]:
-        if self._pending is not None or self.state.closing:
-            return NEED_DATA
         while self._position < len(self._input) and not receiver.finished:
             if self.marks and (arrival := self._feed_to_mark(receiver, question)):
                 self._pending = arrival
@@ -355,7 +343,7 @@ class Session:
         return self._make_command(verb, argument)
 
     def _make_command(self, verb: str, argument: str) -> Command:
-        command = self._commands.get(verb, Unrecognized)
+        command = commands_for(self.state.settings).get(verb, Unrecognized)
         if command.extension and command.extension not in self.state.settings.keywords:
             command = Unrecognized
         made = command(verb, argument)

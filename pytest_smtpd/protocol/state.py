@@ -219,45 +219,39 @@ class Transaction:
         return declared_body(self.parameters) == "BINARYMIME"
 
 
-@dataclass(slots=True)
 class State:
     """What a session knows of its client."""
 
-    settings: Settings
     #: What the client called itself in HELO or EHLO; None before.
     helo: str | None = None
     #: Whether it said EHLO.
-    esmtp: bool = False
+    esmtp = False
     transaction: Transaction | None = None
     #: What takes the octets that come instead of commands, and the question once it has all of them.
     receiving: tuple[Receiver, Any] | None = None
     #: Whether TLS is active.
-    secure: bool = False
+    secure = False
     #: Whether the handshake comes next, and no more commands.
-    starting_tls: bool = False
+    starting_tls = False
     #: The SASL exchange that goes on, and what the client claims to be in it.
     exchange: tuple[Exchange, Identity] | None = None
     #: As what it has authenticated.
     identity: Identity | None = None
     #: Whether the greeting said that there is no service: only QUIT is left (RFC 5321 3.1).
-    refused: bool = False
+    refused = False
     #: Whether the last reply was sent.
-    closing: bool = False
-    #: What it did against the rules outside of a transaction; a dict is an ordered set.
-    lints: dict[Lint, None] = field(default_factory=dict)
-    #: Whether there may be something that no command gets past; see `guards`.
-    guarded: bool = field(init=False)
+    closing = False
     #: Commands, refused commands and transactions so far.
-    commands: int = 0
-    errors: int = 0
-    messages: int = 0
-    #: How many commands there may be before something has to be refused.
-    most_commands: float = field(init=False)
+    commands = errors = messages = 0
 
-    def __post_init__(self) -> None:
-        """Put up the guards that stand from the start."""
-        self.most_commands = self.settings.max_commands or math.inf
-        self.guarded = self.settings.require_tls or self.settings.require_auth
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        #: What it did against the rules outside of a transaction; a dict is an ordered set.
+        self.lints: dict[Lint, None] = {}
+        #: How many commands there may be before something has to be refused.
+        self.most_commands = settings.max_commands or math.inf
+        #: Whether there may be something that no command gets past; see `guards`.
+        self.guarded = settings.require_tls or settings.require_auth
 
     @property
     def has_too_many_commands(self) -> bool:

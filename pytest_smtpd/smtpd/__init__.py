@@ -23,6 +23,7 @@ from pytest_smtpd.network.loop import Loop
 from pytest_smtpd.protocol.state import DATA_SIZE_DEFAULT as DATA_SIZE_DEFAULT
 
 from .channel import SMTPChannel
+from .debug import DEVNULL
 from .debug import Devnull as Devnull
 from .server import SMTPServer, socket_map
 from .service import raise_together
@@ -42,7 +43,7 @@ _SERVERS = {"DebuggingServer": "debugging", "MailmanProxy": "mailman", "PureProx
 __version__ = "ESMTP pytest-smtpd-server"
 COMMASPACE, EMPTYSTRING, NEWLINE = ", ", "", "\n"
 #: Where the dialogues of all sessions are written to while it is another stream, such as sys.stderr.
-DEBUGSTREAM: Any = Devnull()
+DEBUGSTREAM: Any = DEVNULL
 
 
 def loop(

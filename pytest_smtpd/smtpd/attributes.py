@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pytest_smtpd.protocol.grammar import (
@@ -62,12 +63,19 @@ class ClassicAttributes:
     _pushed: list[str] | None = None
     _own_state: Any = None
 
-    def __init__(self) -> None:
-        #: The line, or the content, that `found_terminator` is to answer; only where that is overridden.
-        self.received_lines: list[Any] = []
-        #: For code that lengthens lines for an extension; the session knows by itself how much they all add.
-        self.command_size_limits: defaultdict[str, int] = defaultdict(lambda: self.command_size_limit)
-        self._emptystring: Any = "" if self._decode_data else b""
+    @cached_property
+    def received_lines(self) -> list[Any]:
+        """The line, or the content, that `found_terminator` is to answer; only where that is overridden."""
+        return []
+
+    @cached_property
+    def command_size_limits(self) -> defaultdict[str, int]:
+        """For code that lengthens lines for an extension; the session knows by itself how much they all add."""
+        return defaultdict(lambda: self.command_size_limit)
+
+    @property
+    def _emptystring(self) -> Any:
+        return "" if self._decode_data else b""
 
     # The session.
 

@@ -13,7 +13,7 @@ from pytest_smtpd.protocol.state import DATA_SIZE_DEFAULT, State
 
 from .answers import UsualAnswers
 from .attributes import ClassicAttributes
-from .debug import Devnull, package, trace
+from .debug import DEVNULL, package, trace
 from .overrides import NEVER_CALLED_OF_CHANNELS, ChannelType, refuse_overrides
 
 if TYPE_CHECKING:
@@ -48,6 +48,15 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
     _sees_replies: ClassVar[bool]
     _sees_lines: ClassVar[bool]
 
+    # Whether the line that is answered may be a password, which a subclass reads itself.
+    _secret = False
+    _greeted = False
+    # Whether the client sends no more.
+    _ended = False
+    _proxy: ProxyProtocol | None = None
+    # What the client had sent behind the proxy's header, for TLS.
+    _ahead = b""
+
     def __init__(
         self,
         server: Server,
@@ -65,20 +74,12 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
         self.enable_SMTPUTF8 = enable_SMTPUTF8
         self._decode_data = decode_data
         self.session = Session(server.settings_for(data_size_limit, enable_SMTPUTF8, decode_data))
-        super().__init__()
-        # Whether the line that is answered may be a password, which a subclass reads itself.
-        self._secret = False
         # What it has begun with it goes on with, whatever the server's options become.
         self._ssl_context = server.ssl_context
         self._implicit_tls = server.implicit_tls
         self.timeout = server.timeout
-        self._greeted = False
-        # What the client had sent behind the proxy's header, for TLS.
-        self._ahead = b""
-        self._proxy: ProxyProtocol | None = None
         #: When the client said something last, by the server's clock.
         self.idle_since = server.clock()
-        self._ended = False
 
     def __init_subclass__(cls) -> None:
         """Look up what the class overrides, and refuse what would never be called."""
@@ -199,11 +200,11 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
         if data := session.data_to_send():
             self.conn.write(data)
         state = session.state
-        if state.receiving is not None or state.closing:
+        if state.closing or state.starting_tls or (state.receiving is not None and state.receiving[0].store.size):
             self._go_over(state)
 
     def _go_over(self, state: State) -> None:
-        """Go over to what comes now instead of commands: content, a handshake, the end."""
+        """Go over to what comes now instead of commands: large content, a handshake, the end."""
         if state.starting_tls:
             self._start_tls()
         self.conn.reads_large = self.session.wants_buffer and self.conn.tls is None
@@ -220,7 +221,7 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
             sent = reply
         if isinstance(event, Content) and event.decide(sent):
             self.deliver(event)
-        if type(package.DEBUGSTREAM) is not Devnull:
+        if package.DEBUGSTREAM is not DEVNULL:
             trace(self.session, self.peer, event, sent, secret=self._secret)
         self.session.send(sent)
 
@@ -378,7 +379,7 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
         elif not self._greeted or self.session.state.starting_tls:
             self.conn.abort()  # before a greeting there is no session to end, and instead of a handshake no reply fits
         elif not self.session.state.closing:
-            if type(package.DEBUGSTREAM) is not Devnull:
+            if package.DEBUGSTREAM is not DEVNULL:
                 trace(self.session, self.peer, None, reply)
             self.conn.write(self.session.end(reply))
             self.conn.close()

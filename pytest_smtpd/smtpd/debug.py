@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from pytest_smtpd.protocol.session import Session
 
 
-#: Users set `DEBUGSTREAM` there, so it is looked up there whenever something may be to be written: nobody wants to see
-#: the trace as long as it is a Devnull.
+#: Users set `DEBUGSTREAM` there, so it is looked up there whenever something may be to be written.
 package: Any = sys.modules[__package__]
 
 
@@ -26,6 +25,10 @@ class Devnull:
 
     def flush(self) -> None:
         """Do nothing."""
+
+
+#: What `DEBUGSTREAM` is while nobody wants to see the trace.
+DEVNULL = Devnull()
 
 
 def trace(session: Session, peer: tuple[Any, ...], event: Event | None, reply: Reply, *, secret: bool = False) -> None:

@@ -101,7 +101,8 @@ class RecordingChannel(SMTPChannel):
 
     def connection_made(self) -> None:
         """Begin, with the rules that there are."""
-        self.set_marks(self.smtp_server.rules.marks)
+        if self.smtp_server.rules.given:
+            self.set_marks(self.smtp_server.rules.marks)
         super().connection_made()
 
     def end(self, reply: Reply) -> None:
@@ -206,15 +207,14 @@ class RecordingChannel(SMTPChannel):
 
     def flush(self) -> None:
         """Send the answers so far."""
-        if data := self.session.data_to_send():
-            self.conn.write(data)
+        self.conn.write(self.session.data_to_send())
 
     def hang_up(self, remark: str, *, abort: bool = False) -> None:
         """Close the connection behind the answers so far, without a word."""
         if self.conn.is_closed:
             return
         if (event := self.session.waiting) is not None:
-            # Whoever has stored a message has taken it, without a word.
+            # Whoever has stored it has taken it, without a word.
             reply = SILENCE if isinstance(event, Content) and event.decided else None
             self.dialogue.add((self.smtp_server.clock(), event, reply))
             self._leave_unanswered(event)
@@ -263,8 +263,7 @@ class RecordingChannel(SMTPChannel):
         if isinstance(event, Mail):
             transaction = Transaction(event.accepted_path, event.parameters, {})
         elif isinstance(event, Rcpt):
-            # The one that is asked for, not those before.
-            transaction = transaction.to(event.accepted_path, event.parameters)
+            transaction = transaction.to(event.accepted_path, event.parameters)  # and not to those before
         data = event.data if isinstance(event, Arrival) else b""
         return self._make_message(transaction, range(len(transaction.forward_paths)), data)
 
@@ -283,14 +282,15 @@ class RecordingChannel(SMTPChannel):
 
     def _make_message(self, transaction: Transaction, accepted: Sequence[int], data: bytes) -> Message:
         state = self.session.state
+        paths, parameters = transaction.forward_paths, transaction.forward_parameters
         return Message.of(
             {
                 "peer": self.peer,
                 "mailfrom": transaction.reverse_path.mailbox,
-                "rcpttos": [transaction.forward_paths[index].mailbox for index in accepted],
+                "rcpttos": [paths[index].mailbox for index in accepted],
                 "data": data,
                 "mail_options": format_parameters(transaction.parameters),
-                "rcpt_options": [format_parameters(transaction.forward_parameters[index]) for index in accepted],
+                "rcpt_options": [format_parameters(parameters[index]) for index in accepted],
                 "rejected": list(transaction.rejected),
                 "helo": state.helo or "",
                 "esmtp": state.esmtp,

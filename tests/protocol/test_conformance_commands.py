@@ -20,7 +20,6 @@ from pytest_smtpd.protocol.auth import AUTH
 from pytest_smtpd.protocol.directory import EXPN
 from pytest_smtpd.protocol.events import Event
 from pytest_smtpd.protocol.lints import Lint
-from pytest_smtpd.protocol.mail import Content
 from pytest_smtpd.protocol.replies import Reply
 from pytest_smtpd.protocol.session import NEED_DATA, Session
 from pytest_smtpd.protocol.starttls import REQUIRETLS, STARTTLS
