@@ -116,16 +116,13 @@ class MailData:
 
     def feed(self, piece: bytes) -> bytes:
         """Take a piece; see `Receiver`."""
-        if (
-            self._is_new
-            and piece.endswith(_END)
-            and piece.find(_STUFFED_DOT) == len(piece) - len(_END)
-            and not piece.startswith(b".")
-        ):
-            # All of a message that has no dots to remove.
-            self.store.write_whole(piece[:-3])
-            self.finished = True
-            return b""
+        if self._is_new and not piece.startswith(b"."):
+            dot = piece.find(_STUFFED_DOT)
+            if dot >= 0 and piece.startswith(_END, dot):
+                # All of a message that has no dots to remove.
+                self.store.write_whole(piece[: dot + 2])
+                self.finished = True
+                return piece[dot + len(_END) :]
         self._is_new = False
         piece = self._carry + piece
         return self._scan(piece, len(piece))

@@ -83,31 +83,31 @@ class Session:
         """Take octets from the client: any number, cut anywhere."""
         if self._pending is not None and data:
             self._note_haste(self._pending)
-        if self._position < len(self._input):
-            data = self._input[self._position :] + data
-        self._input = data
+        self._input = self._input[self._position :] + data if self._input else data
         self._position = 0
 
     def next_event(self) -> Event | Literal[_NeedData.NEED_DATA]:
         """Return the next question, or NEED_DATA; also NEED_DATA while a question waits for its answer."""
-        state, start = self.state, self._position
+        octets, state = self._input, self.state
         receiving = state.receiving
-        has_all = start == len(self._input) and (receiving is None or not receiving[0].finished)
-        if has_all or self._pending is not None or state.closing:
+        nothing_came = not octets and (receiving is None or not receiving[0].finished)
+        if nothing_came or self._pending is not None or state.closing:
             return NEED_DATA
         if receiving is not None:
             return self._receive(*receiving)
         known = state.settings.known_lines[state.secure][state.esmtp]
-        if not start and self._input in known:  # most clients send one line at a time, and the same few
-            self._line = line = self._input
-            self._position = len(line)
+        if not self._position and octets in known:  # most clients send one line at a time, and the same few
+            line, self._input = octets, b""
         else:
-            end = self._input.find(self._line_end, start)
+            start = self._position
+            end = octets.find(self._line_end, start)
             if end < 0:
                 self._keep_unfinished_line()
                 return NEED_DATA
-            self._position = end = end + len(self._line_end)
-            self._line = line = self._input[start:end]
+            end += len(self._line_end)
+            line = octets[start:end]
+            self._consume(end)
+        self._line = line
         state.commands += 1
         if state.commands > state.most_commands:
             state.guarded = True
@@ -235,7 +235,7 @@ class Session:
         try:
             if state.guarded:
                 guard(event.stage, state)
-            if self._position < len(self._input) and isinstance(event, Command):
+            if self._input and isinstance(event, Command):
                 self._check_pipelining(event)
             event.reply = event.examine(state)
         except Refusal as refusal:
@@ -256,7 +256,7 @@ class Session:
             raise Refusal(NOT_SYNCHRONIZED)
 
     def _receive(self, receiver: Receiver, question: Event) -> Event | Literal[_NeedData.NEED_DATA]:
-        while self._position < len(self._input) and not receiver.finished:
+        while self._input and not receiver.finished:
             if self.marks and (arrival := self._feed_to_mark(receiver, question)):
                 self._pending = arrival
                 return arrival
@@ -272,9 +272,14 @@ class Session:
         start = self._position
         piece = self._input[start : start + size]
         rest = receiver.feed(piece)
-        self._position = start + len(piece) - len(rest)
-        if self._position == len(self._input):
-            self._input, self._position = b"", 0  # it may be much, and nobody may need it any more
+        self._consume(start + len(piece) - len(rest))
+
+    def _consume(self, end: int) -> None:
+        """Go on behind this place in the input, which is b"" when all of it has been read."""
+        if end == len(self._input):
+            self._input, self._position = b"", 0
+        else:
+            self._position = end
 
     def _feed_to_mark(self, receiver: Receiver, question: Event) -> Arrival | None:
         """Feed content until it has as many octets as the next mark says; None: they have not come, or it ends."""
@@ -283,7 +288,7 @@ class Session:
         if mark is None:
             return None
         while (left := mark - store.size) > 0:
-            if receiver.finished or self._position == len(self._input):
+            if receiver.finished or not self._input:
                 return None
             # What may belong to the end, 4 octets at the most, is not counted before it is known not to.
             self._feed(receiver, max(left - 4, 1))
