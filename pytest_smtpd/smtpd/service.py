@@ -208,7 +208,8 @@ class Service(Sessions):
             return
         if loop is not None:
             loop.call(lambda: self._detach(loop))
-            ended.wait()
+            if thread is None or thread is threading.current_thread():
+                ended.wait()
         self._join(thread)
 
     def _close_soon(self) -> None:

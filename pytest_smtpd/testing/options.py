@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
@@ -162,7 +163,17 @@ def configure(options: Mapping[str, Any]) -> Configuration:
     makes no sense; the text names the option.
     """
     __tracebackhide__ = True
-    return Configuration(**read_options(options))
+    given = read_options(options)
+    if all(isinstance(value, _LASTING) for value in given.values()):
+        return _make_configuration(tuple(given.items()))
+    return Configuration(**given)
+
+
+@functools.lru_cache(32)
+def _make_configuration(given: tuple[tuple[str, Any], ...]) -> Configuration:
+    """Make a configuration once: most servers of a test suite have the same few."""
+    __tracebackhide__ = True
+    return Configuration(**dict(given))
 
 
 def check_options(options: object) -> None:
@@ -297,6 +308,8 @@ KINDS = {
     "auth_without_tls": _TRUTH,
     "encryption_required": Kind("a reply such as '538 5.7.11 No'", _TEXT.accepts),
 }
+#: Values that are equal for ever if they are now.
+_LASTING = (str, bool, int, float, tuple, type(None))
 #: Where a server listens.
 ADDRESS_KINDS = {"host": _TEXT, "port": _COUNT}
 _MAY_BE_NONE = {option.name for option in fields(Configuration) if option.default is None}
