@@ -9,8 +9,7 @@ from __future__ import annotations
 import functools
 import ipaddress
 import re
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from .lints import Lint
 
@@ -60,8 +59,7 @@ class ControlCharacterError(GrammarError):
     """The text has a control character, which no command may have (RFC 5321 4.1.2)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Path:
+class Path(NamedTuple):
     """A reverse-path or forward-path (RFC 5321 4.1.2).
 
     `mailbox` is the address as it was given, "" for the null path; `route` are the domains of an obsolete

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from . import grammar
@@ -39,7 +38,6 @@ _STRICT_CONTENT = {
 }
 
 
-@dataclass(slots=True)
 class _Judgement:
     """What is to be said of a MAIL or RCPT line, wherever in a session it stands."""
 
@@ -49,7 +47,7 @@ class _Judgement:
     #: What a patient server puts up with.
     tolerated: tuple[Lint, ...] = ()
     #: Whether the address has more than ASCII.
-    is_international: bool = False
+    is_international = False
 
     def tolerate(self, lint: Lint, state: State, refusal: Reply) -> None:
         """Keep what a patient server puts up with; a strict one refuses it."""
@@ -128,7 +126,7 @@ class _PathCommand(Command):
                 self._check_parameters(state, judgement)
         except Refusal as refusal:
             judgement.of_parameters = refusal.reply
-        if judgement != _Judgement():
+        if judgement.of_path or judgement.of_parameters or judgement.tolerated or judgement.is_international:
             self._judgement = judgement
 
     def _check_path(self, state: State, judgement: _Judgement) -> None:

@@ -106,16 +106,22 @@ class Reply:
         return " ".join(filter(None, (str(self.code), self.enhanced, self.text)))
 
 
-@dataclass(frozen=True, slots=True)
 class RawReply(Reply):
     """Any octets for a reply; its code is what the session goes by."""
 
-    octets: bytes = b""
+    __slots__ = ()
 
-    def __post_init__(self) -> None:
-        """Take the octets as they are."""
-        Reply.__post_init__(self)
-        object.__setattr__(self, "wire", (self.octets, self.octets))
+    def __init__(self, code: int, octets: bytes = b"") -> None:
+        super().__init__(code)
+        object.__setattr__(self, "wire", (octets, octets))
+
+    def __eq__(self, other: object) -> bool:
+        """Compare with any other."""
+        return isinstance(other, RawReply) and (self.code, self.wire) == (other.code, other.wire)
+
+    def __hash__(self) -> int:
+        """Hash as equal ones do."""
+        return hash((self.code, self.wire))
 
 
 def _fold(text: str, width: int, *, utf8: bool) -> list[str]:

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
 
 from .content import MAX_CONTENT_LINE
 from .grammar import declared_body
@@ -60,7 +60,7 @@ def check_limit(name: str, limit: float) -> None:
         raise ValueError(msg)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Extension:
     """A service extension (RFC 5321 2.2): what EHLO says of it, and which parameters it brings."""
 
@@ -75,7 +75,7 @@ class Extension:
     needs: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Settings:
     """What the server's sessions have in common.
 
@@ -173,8 +173,7 @@ def _welcome(text: str) -> Reply:
     return Reply(250, text)
 
 
-@dataclass(frozen=True, slots=True)
-class RejectedRecipient:
+class RejectedRecipient(NamedTuple):
     """A recipient that was refused: the address as the client gave it, and the reply."""
 
     address: str

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias
 
 from pytest_smtpd.protocol.auth import MECHANISM_NAMES
 
@@ -26,8 +25,7 @@ MAX_DIALOGUES = 1000
 MAX_EXCHANGES = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One line of a dialogue.
 
     `speaker` is "C" for the client, "S" for the server, "" for what happened to the connection; `seconds`

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
 from .criteria import Criteria
@@ -109,12 +108,14 @@ class Messages(Sequence["Message"]):
         return "\n".join([found, *_listing(list(self._received), self._criteria), *self._circumstances()])
 
 
-@dataclass(slots=True, eq=False, repr=False)
 class Generation:
     """The time from one `clear` to the next: a test, where the plugin clears."""
 
-    #: Whose messages these are, such as the node ID of a test.
-    owner: str = ""
+    __slots__ = ("owner",)
+
+    def __init__(self, owner: str = "") -> None:
+        #: Whose messages these are, such as the node ID of a test.
+        self.owner = owner
 
 
 class Outbox(Messages):
