@@ -248,3 +248,36 @@ def test_the_first_mail_imports_little(pytester: pytest.Pytester, modules_file: 
     assert brought - {f"pytest_smtpd.{name}" for name in ours} <= _NEEDED
     assert not ours & _LATER
     assert len(ours) < 55  # of 90
+
+
+def test_pytest_s_import_hook_is_passed_by(pytester: pytest.Pytester) -> None:
+    """What a mail needs is loaded by Python itself, which is several times as fast as pytest's import hook for plugins."""
+    pytester.makeconftest("from pytest_smtpd import Message  # so are imports of yours")
+    tests = """
+        import sys
+        from importlib.machinery import SourceFileLoader
+
+        def test_loaders(smtpd_server):
+            send(smtpd_server)
+            ours = {name for name in sys.modules if name.startswith("pytest_smtpd.")} - {"pytest_smtpd.plugin"}
+            assert {"pytest_smtpd.testing.message", "pytest_smtpd.protocol.session"} < ours
+            assert {type(sys.modules[name].__loader__) for name in ours} == {SourceFileLoader}
+    """
+    run(pytester, tests, subprocess=True).assert_outcomes(passed=1)
+
+
+def test_nothing_is_left_in_python_s_imports(pytester: pytest.Pytester) -> None:
+    """After a run that another program has started, imports are found as before."""
+    pytester.makepyfile("def test_nothing():\n    pass\n")
+    script = pytester.makepyfile(
+        script="""
+            import sys
+
+            import pytest
+
+            before = list(sys.meta_path)
+            assert pytest.main(["-q"]) == 0
+            assert sys.meta_path == before
+        """
+    )
+    assert pytester.runpython(script).ret == 0
