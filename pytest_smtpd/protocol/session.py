@@ -58,6 +58,7 @@ class Session:
 
     #: After how many octets of content `mail.Arrival` is asked, in ascending order.
     marks: Sequence[int] = ()
+    # What has come, b"" when all of it has been read, and where the rest begins.
     _input = b""
     _position = 0
     # The command line that was read last, with its end; b"" if it was too long to be kept.
@@ -97,17 +98,10 @@ class Session:
             return self._receive(*receiving)
         known = state.settings.known_lines[state.secure][state.esmtp]
         if not self._position and octets in known:  # most clients send one line at a time, and the same few
-            line, self._input = octets, b""
-        else:
-            start = self._position
-            end = octets.find(self._line_end, start)
-            if end < 0:
-                self._keep_unfinished_line()
-                return NEED_DATA
-            end += len(self._line_end)
-            line = octets[start:end]
-            self._consume(end)
-        self._line = line
+            self._line, self._input = octets, b""
+        elif not self._read_line():
+            return NEED_DATA
+        line = self._line
         state.commands += 1
         if state.commands > state.most_commands:
             state.guarded = True
@@ -272,14 +266,7 @@ class Session:
         start = self._position
         piece = self._input[start : start + size]
         rest = receiver.feed(piece)
-        self._consume(start + len(piece) - len(rest))
-
-    def _consume(self, end: int) -> None:
-        """Go on behind this place in the input, which is b"" when all of it has been read."""
-        if end == len(self._input):
-            self._input, self._position = b"", 0
-        else:
-            self._position = end
+        self._go_behind(start + len(piece) - len(rest))
 
     def _feed_to_mark(self, receiver: Receiver, question: Event) -> Arrival | None:
         """Feed content until it has as many octets as the next mark says; None: they have not come, or it ends."""
@@ -294,6 +281,24 @@ class Session:
             self._feed(receiver, max(left - 4, 1))
         return None if receiver.finished and isinstance(question, Content) else Arrival(store, mark)
 
+    def _read_line(self) -> bool:
+        """Take the next line of the input; say whether it has come whole."""
+        end = self._input.find(self._line_end, self._position)
+        if end < 0:
+            self._keep_unfinished_line()
+            return False
+        end += len(self._line_end)
+        self._line = self._input[self._position : end]
+        self._go_behind(end)
+        return True
+
+    def _go_behind(self, end: int) -> None:
+        """Go on with the input behind this place."""
+        if end < len(self._input):
+            self._position = end
+        else:
+            self._input, self._position = b"", 0  # it may be much, and nobody may need it any more
+
     def _read_unusual_line(self, line: bytes) -> Event:
         """Read what is no command: a response in a SASL exchange, or a line that was too long to be kept."""
         discarded, self._discarding = self._discarding, False
@@ -307,7 +312,7 @@ class Session:
 
     def _read_unknown_line(self, line: bytes, known: dict[bytes, Event]) -> Event:
         """Read a command line, and remember it: clients under test send the same few over and over."""
-        event = self._note_line_end(self._read_line(_without_end(line)), line)
+        event = self._note_line_end(self._parse_line(_without_end(line)), line)
         if isinstance(event, Command):
             if len(known) >= REMEMBERED:
                 known.clear()
@@ -329,7 +334,7 @@ class Session:
         if self._discarding:
             self._input = self._input[-1:]
 
-    def _read_line(self, line: bytes) -> Event:
+    def _parse_line(self, line: bytes) -> Event:
         settings = self.state.settings
         if len(line) + 2 > settings.longest_line:
             # Before it is read: had it come octet by octet, no more of it would be known either.
