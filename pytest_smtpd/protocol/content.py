@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import io
 import re
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 from .grammar import declared_body
 from .lints import Lint
@@ -63,10 +63,11 @@ class ContentStore:
                 self._file = io.BytesIO()
             self._file.write(part)
 
-    def forget(self) -> None:
-        """Keep nothing but the size."""
-        self._file = None
-        self._whole = b""
+    def emptied(self) -> Self:
+        """Return one of the same size, without the octets."""
+        emptied = type(self)(self._limit)
+        emptied.size = self.size
+        return emptied
 
     def write_whole(self, data: bytes) -> None:
         """Take all that there will be, without a copy."""

@@ -7,6 +7,7 @@ for a 550 need not be known here.
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from .replies import Reply
@@ -71,7 +72,13 @@ class Event:
         """Move the state: this reply was sent."""
 
     def forget(self) -> None:
-        """Keep nothing that is large: who keeps the event, as a dialogue does, needs none of it."""
+        """Keep nothing that is large: who keeps the event once it is answered, as a dialogue does, needs none of it."""
+
+    def remains(self) -> Self:
+        """Return what may be kept of an event that is not answered, and that somebody may be looking at still."""
+        remains = copy(self)
+        remains.forget()
+        return remains
 
     def note(self, lint: Lint) -> None:
         """Remember what the client did against the rules."""

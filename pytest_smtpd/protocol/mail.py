@@ -373,15 +373,19 @@ class Content(Event):
         return self._strict_answer
 
     def forget(self) -> None:
-        self.store.forget()
+        self.store = self.store.emptied()
         self.transaction = _FORGOTTEN
 
     def take(self, state: State, reply: Reply) -> None:
-        if self._is_last or reply.code == SERVICE_NOT_AVAILABLE:  # no more questions follow
+        if self._is_last or reply.code == SERVICE_NOT_AVAILABLE:
             state.transaction = None
-            self.forget()
-            return
+        else:
+            state.receiving = Chunk(0, self.store), self._following()
+        self.forget()
+
+    def _following(self) -> Self:
+        """Return the question about the next recipient."""
         stop = self.about.stop
         following = type(self)(self.transaction, self.store, range(stop, stop + 1), self.accepted)
         following._strict_answer = self._strict_answer  # noqa: SLF001 - its own kind
-        state.receiving = Chunk(0, self.store), following
+        return following

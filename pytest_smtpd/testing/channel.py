@@ -109,7 +109,7 @@ class RecordingChannel(SMTPChannel):
         """End the session unasked, and note it with what the client had asked."""
         if not self.session.state.closing:
             event = self.session.waiting
-            self.dialogue.add((self.smtp_server.clock(), event or Remark(""), reply))
+            self.dialogue.add((self.smtp_server.clock(), event.remains() if event else Remark(""), reply))
             if event is not None:
                 self._leave_unanswered(event)
         if self._run is not None and self._run.is_amid_answer:
@@ -207,7 +207,8 @@ class RecordingChannel(SMTPChannel):
 
     def flush(self) -> None:
         """Send the answers so far."""
-        self.conn.write(self.session.data_to_send())
+        if data := self.session.data_to_send():
+            self.conn.write(data)
 
     def hang_up(self, remark: str, *, abort: bool = False) -> None:
         """Close the connection behind the answers so far, without a word."""
@@ -216,7 +217,7 @@ class RecordingChannel(SMTPChannel):
         if (event := self.session.waiting) is not None:
             # Whoever has stored it has taken it, without a word.
             reply = SILENCE if isinstance(event, Content) and event.decided else None
-            self.dialogue.add((self.smtp_server.clock(), event, reply))
+            self.dialogue.add((self.smtp_server.clock(), event.remains(), reply))
             self._leave_unanswered(event)
         self.flush()
         self.dialogue.remark(self.smtp_server.clock(), remark)
@@ -234,7 +235,6 @@ class RecordingChannel(SMTPChannel):
                 self._record(event, answered)
             if answered or event.decided:
                 self.session.state.transaction = None
-        event.forget()
 
     @property
     def has_ended(self) -> bool:

@@ -208,6 +208,19 @@ def test_data_without_a_transaction_leads_to_content_that_is_refused() -> None:
     assert pump(session, MAIL) == b"250 2.1.0 OK\r\n"
 
 
+def test_what_is_kept_of_content_is_its_size() -> None:
+    """Of content that is answered no octets are kept; what remains of one that waits leaves it as it is for who reads it."""
+    session = in_transaction()
+    pump(session, DATA)
+    content = waiting(session, b"Hello\r\n.\r\n")
+    assert isinstance(content, Content)
+    remains = content.remains()
+    assert (remains.said, remains.data) == (content.said, b"")
+    assert (content.data, content.rcpttos) == (b"Hello\r\n", ["bob@example.org"])
+    session.send(content.reply)
+    assert (content.said, content.data) == ("(7 octets of content)", b"")
+
+
 @pytest.mark.parametrize("answer", [YES, NO, LATER, GO_AHEAD], ids=["250", "550", "450", "354"])
 def test_content_ends_the_transaction_whatever_the_answer(answer: Reply) -> None:
     """After the answer to content there is neither a transaction nor content."""
