@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import io
 import re
+import sys
 from typing import TYPE_CHECKING, Protocol, Self
 
 from .grammar import declared_body
@@ -204,25 +205,16 @@ class Chunk:
         self.finished = not self._remaining
 
 
-class Dropped:
-    """Receives, and keeps nothing, what never ends."""
+class Dropped(Chunk):
+    """Receives what never ends, and keeps nothing of it."""
 
-    finished = False
+    __slots__ = ()
 
     def __init__(self) -> None:
-        self.store = ContentStore()
+        super().__init__(sys.maxsize, ContentStore())
 
-    def feed(self, _piece: bytes) -> bytes:
-        """Take a piece; see `Receiver`."""
-        return b""
-
-    def get_buffer(self, scratch: bytearray) -> memoryview:
-        """Return a buffer; see `Receiver`."""
-        return memoryview(scratch)
-
-    def buffer_updated(self, _received: int) -> bytes:
-        """Take what was received; see `Receiver`."""
-        return b""
+    def _write(self, part: memoryview) -> None:
+        """Keep nothing."""
 
 
 @functools.cache

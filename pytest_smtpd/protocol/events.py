@@ -60,9 +60,9 @@ class Event:
         """What the client said, for people to read; "" if it said nothing."""
         return ""
 
-    def announce(self, state: State) -> bool:  # noqa: ARG002
+    def announce(self, state: State) -> bool:
         """Set `state.receiving` if octets follow this very command line, as `carries_octets` says they may; say if so."""
-        return False
+        raise NotImplementedError
 
     def examine(self, state: State) -> Reply:
         """Return the answer of a well-behaved server; raises `Refusal` as well."""

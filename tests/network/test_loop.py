@@ -294,6 +294,16 @@ def test_accepted_sockets_send_without_delay(service: Service) -> None:
     assert protocol.connection.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
+def test_accepted_sockets_send_without_delay_where_they_inherit_nothing(
+    by_hand: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a socket has nothing from its listener, which is everywhere but on Linux, it gets TCP_NODELAY itself."""
+    monkeypatch.setattr("pytest_smtpd.network.loop.INHERITS_NODELAY", False)
+    by_hand.listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
+    _, protocol = by_hand.connect()
+    assert protocol.connection.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_the_connection_knows_its_peer(service: Service) -> None:
     """`peer` is the client's address."""
     client, protocol = service.connect()
@@ -1083,6 +1093,24 @@ def test_a_listener_can_be_closed_while_accepting_pauses(by_hand: Service) -> No
         pass
     assert is_idle(by_hand.loop)
     assert by_hand.loop.errors == []
+
+
+def test_accept_may_close_its_listener(by_hand: Service) -> None:
+    """An `accept` that closes its listener is called for no other client, although more are waiting."""
+    with listen(("127.0.0.1", 0)) as listener:
+
+        def accept(connection: Connection) -> Echo:
+            by_hand.loop.stop_listening(listener)
+            return by_hand.accept(connection)
+
+        by_hand.loop.accept_from(listener, accept)
+        by_hand.address = listener.getsockname()
+        first, second = by_hand.client(), by_hand.client()
+        by_hand.loop.accept_waiting()
+    with pytest.raises(ConnectionResetError):
+        second.recv(1)
+    by_hand.start()
+    assert echo(first) == b"hello"
 
 
 OUT_OF_DESCRIPTORS = """

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_smtpd.protocol.replies import MAX_REPLY_LINE, Reply
+from pytest_smtpd.protocol.replies import MAX_REPLY_LINE, RawReply, Reply
 
 ENHANCED = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}")
 
@@ -256,6 +256,13 @@ def test_the_first_digit_says_how_it_went(
     """2yz is positive, 3yz intermediate, and all else negative."""
     reply = Reply(code)
     assert (reply.is_positive, reply.is_intermediate, reply.is_negative) == (is_positive, is_intermediate, is_negative)
+
+
+def test_raw_replies_are_values() -> None:
+    """Raw replies with the same code and octets are equal and have one hash; no other reply equals them."""
+    raw = RawReply(250, b"2")
+    assert {raw, RawReply(250, b"2")} == {raw}
+    assert raw not in {RawReply(250, b"25"), RawReply(251, b"2"), Reply(250)}
 
 
 def test_replies_are_values() -> None:

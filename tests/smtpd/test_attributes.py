@@ -317,6 +317,13 @@ def test_a_state_that_nobody_knows_is_confusing() -> None:
     assert converse(Server(Confused), "EHLO x", "AUTH LOGIN eA==", "eA==")[-1] == "451 Internal confusion"
 
 
+def test_no_line_has_been_received_before_the_first() -> None:
+    """`received_lines` is an empty list in a new channel, as in smtpd."""
+    server = Server()
+    with connected(server):
+        assert server.channels.get(timeout=DEADLINE).received_lines == []
+
+
 class Listening(smtpd.SMTPChannel):
     """Notes all lines, and has content of its own."""
 
