@@ -67,6 +67,7 @@ class Rset(Command):
     """RSET (RFC 5321 4.1.1.5)."""
 
     syntax = "RSET"
+    is_constant = True
 
     def examine(self, state: State) -> Reply:
         self._no_argument(state)
@@ -82,6 +83,7 @@ class Noop(Command):
 
     syntax = "NOOP"
     ends_group = True
+    is_constant = True
 
     def examine(self, state: State) -> Reply:  # noqa: ARG002
         return OK
@@ -109,7 +111,9 @@ class Quit(Command):
     """QUIT (RFC 5321 4.1.1.10)."""
 
     syntax = "QUIT"
+    reply = BYE
     ends_group = True
+    is_constant = True
 
     def examine(self, state: State) -> Reply:
         self._no_argument(state)

@@ -74,6 +74,10 @@ class Event:
     def forget(self) -> None:
         """Keep nothing that is large: who keeps the event once it is answered, as a dialogue does, needs none of it."""
 
+    def own(self) -> Self:
+        """Return the event itself, or what may be changed in its place if it stands for others, too."""
+        return self
+
     def remains(self) -> Self:
         """Return what may be kept of an event that is not answered, and that somebody may be looking at still."""
         remains = copy(self)
@@ -135,6 +139,11 @@ class Command(Event):
     #: Whether it must be the last command of a group (RFC 2920 3.1).
     ends_group: ClassVar[bool] = False
 
+    #: Whether neither `examine` nor `take` changes anything of it.
+    is_constant = False
+    #: Whether it stands for all lines that are equal, in any session: nobody may change it but in its `own` copy.
+    is_shared = False
+
     def __init__(self, verb: str, argument: str) -> None:
         self.stage = self.verb = verb
         self.argument = argument
@@ -145,6 +154,9 @@ class Command(Event):
         if self.lints:
             command.lints = self.lints
         return command
+
+    def own(self) -> Self:
+        return self.again() if self.is_shared else self
 
     def judge(self, state: State) -> None:
         """Find out what is to be said of the line wherever in a session it stands: asked once for equal lines.

@@ -98,6 +98,11 @@ class _PathCommand(Command):
         named = self.argument[: len(self.keyword)].upper() == self.keyword
         return self.argument[len(self.keyword) if named else 0 :].strip(" <>")
 
+    @property
+    def is_constant(self) -> bool:  # type: ignore[override]  # asked once for equal lines
+        """Whether nothing is noted of it."""
+        return self._judgement is None
+
     @classmethod
     def full_syntax(cls, state: State) -> str:
         """Return the syntax, with parameters where the client may use any."""
@@ -182,6 +187,7 @@ class Mail(_PathCommand):
     """MAIL (RFC 5321 4.1.1.2): opens a transaction."""
 
     syntax = "MAIL FROM: <address>"
+    reply = MAIL_OK
     keyword = "FROM:"
     bad_address = "5.1.7"
     no_smtputf8 = Reply(550, "Error: the address needs SMTPUTF8", "5.6.7")
@@ -205,17 +211,18 @@ class Mail(_PathCommand):
         return MAIL_OK
 
     def take(self, state: State, reply: Reply) -> None:
-        if not reply.is_positive:
-            self.lints = ()  # they belong to no message
-        else:
+        if reply.is_positive:
             state.messages += 1
             state.transaction = Transaction(self.path or self.accepted_path, self.parameters, dict(state.lints))
+        elif self.lints:
+            self.lints = ()  # they belong to no message
 
 
 class Rcpt(_PathCommand):
     """RCPT (RFC 5321 4.1.1.3): adds a recipient to the transaction."""
 
     syntax = "RCPT TO: <address>"
+    reply = RCPT_OK
     keyword = "TO:"
     bad_address = "5.1.3"
     no_smtputf8 = Reply(553, "Error: the address needs SMTPUTF8", "5.6.7")
@@ -255,7 +262,9 @@ class Data(Command):
     """DATA (RFC 5321 4.1.1.4): its 354 makes all that follows content."""
 
     syntax = "DATA"
+    reply = START_MAIL_INPUT
     ends_group = True
+    is_constant = True
 
     def examine(self, state: State) -> Reply:
         if state.helo is None:

@@ -56,6 +56,8 @@ def _without_end(line: bytes) -> bytes:
 class Session:
     """One client's session (RFC 5321 3): the state machine. It never raises on input; it answers."""
 
+    #: Whether equal lines may be one event: not for who changes events.
+    shares_commands = False
     #: After how many octets of content `mail.Arrival` is asked, in ascending order.
     marks: Sequence[int] = ()
     # What has come, b"" when all of it has been read, and where the rest begins.
@@ -108,7 +110,10 @@ class Session:
         if state.exchange is not None or self._discarding:
             return self._ask(self._read_unusual_line(line))
         command: Command | None = known.get(line)
-        event: Event = self._read_unknown_line(line, known) if command is None else command.again()
+        if command is None:
+            event = self._read_unknown_line(line, known)
+        else:
+            event = command if command.is_shared and self.shares_commands else command.again()
         if event.carries_octets and event.announce(state):
             return self.next_event()
         return self._ask(event)
@@ -224,30 +229,34 @@ class Session:
                 pending.refused_for_haste = True
 
     def _ask(self, event: Event) -> Event:
-        self._pending = event
         state = self.state
         try:
             if state.guarded:
                 guard(event.stage, state)
             if self._input and isinstance(event, Command):
-                self._check_pipelining(event)
-            event.reply = event.examine(state)
+                event = self._check_pipelining(event)
+            reply = NOT_SYNCHRONIZED if event.refused_for_haste else event.examine(state)
         except Refusal as refusal:
-            event.reply = refusal.reply
+            reply = refusal.reply
+        if reply is not event.reply:
+            event = event.own()
+            event.reply = reply
+        self._pending = event
         return event
 
-    def _check_pipelining(self, command: Command) -> None:
-        """Note a client that sends ahead where it must wait (RFC 2920 3.1)."""
+    def _check_pipelining(self, command: Command) -> Command:
+        """Note a client that sends ahead where it must wait (RFC 2920 3.1); return the command in which it is noted."""
         if not self.state.esmtp or "PIPELINING" not in self.state.settings.keywords:
-            command.note(Lint.NOT_PIPELINING)
+            lint = Lint.NOT_PIPELINING
         elif command.ends_group:
-            command.note(Lint.PIPELINED_LAST)
+            lint = Lint.PIPELINED_LAST
         else:
-            return
+            return command
+        command = command.own()
+        command.note(lint)
         # What stands behind QUIT is ignored anyway (RFC 5321 4.1.1.10).
-        if self.state.settings.strict and command.verb != "QUIT":
-            command.refused_for_haste = True
-            raise Refusal(NOT_SYNCHRONIZED)
+        command.refused_for_haste = self.state.settings.strict and command.verb != "QUIT"
+        return command
 
     def _receive(self, receiver: Receiver, question: Event) -> Event | Literal[_NeedData.NEED_DATA]:
         while self._input and not receiver.finished:
@@ -316,7 +325,8 @@ class Session:
         if isinstance(event, Command):
             if len(known) >= REMEMBERED:
                 known.clear()
-            known[line] = event.again()
+            known[line] = remembered = event.again()
+            remembered.is_shared = event.is_constant and not event.lints
         return event
 
     @staticmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import defaultdict
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_smtpd.protocol.grammar import (
     GrammarError,
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pytest_smtpd.network.connection import Connection
+    from pytest_smtpd.protocol.events import Event
     from pytest_smtpd.protocol.session import Session
 
 
@@ -58,6 +59,7 @@ class ClassicAttributes:
 
     session: Session
     conn: Connection
+    _has_overrides: ClassVar[bool]
     _decode_data: bool
     #: What the override that answers just now has pushed; None: none does.
     _pushed: list[str] | None = None
@@ -145,6 +147,11 @@ class ClassicAttributes:
     # The transaction.
 
     @property
+    def _answered(self) -> Event | None:
+        """What an override answers, and may change: where nothing is overridden, events stand for equal ones, too."""
+        return self.session.waiting if self._has_overrides else None
+
+    @property
     def mailfrom(self) -> str | None:
         """The reverse-path of the open transaction, "" for the null one; None when none is open."""
         transaction = self.session.state.transaction
@@ -153,8 +160,8 @@ class ClassicAttributes:
     @mailfrom.setter
     def mailfrom(self, address: str | None) -> None:
         state = self.session.state
-        if isinstance(self.session.waiting, Mail):
-            self.session.waiting.path = Path(address or "")
+        if isinstance(event := self._answered, Mail):
+            event.path = Path(address or "")
         elif address is None:
             state.transaction = None
         elif state.transaction is not None:
@@ -175,7 +182,7 @@ class ClassicAttributes:
 
     def _add(self, address: str) -> None:
         """Have the RCPT that is being answered add this one; or add it at once, if there is none or it is answered."""
-        event, transaction = self.session.waiting, self.session.state.transaction
+        event, transaction = self._answered, self.session.state.transaction
         if isinstance(event, Rcpt) and not self._pushed:
             event.path = Path(address)
         elif transaction is not None:
@@ -203,7 +210,7 @@ class ClassicAttributes:
         self._set_parameters(options)
 
     def _set_parameters(self, options: list[str]) -> None:
-        event = self.session.waiting
+        event = self._answered
         if isinstance(event, Mail | Rcpt):
             event.parameters = parse_parameters(" ".join(options)) if options else ()
 
