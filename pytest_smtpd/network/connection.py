@@ -158,7 +158,7 @@ class Connection:
         except OSError as error:  # ssl.SSLError is one
             self._fail(error)
             return
-        self._send(tls.data_to_send())
+        self.write(tls.data_to_send(), raw=True)
         if handshaking and tls.established:
             self._end_handshake()
             self._acknowledge()
@@ -198,16 +198,16 @@ class Connection:
         self.protocol.tls_failed(error)
         self.close()
 
-    def write(self, data: bytes) -> None:
-        """Send, at once as far as the client takes it; nothing is read before the rest is gone."""
-        if self.tls is not None:
+    def write(self, data: bytes, *, raw: bool = False) -> None:
+        """Send, at once as far as the client takes it; nothing is read before the rest is gone.
+
+        Where TLS is active it is encrypted, unless it is `raw`.
+        """
+        if self.tls is not None and not raw:
             # What can't be encrypted, before or after TLS, is not sent at all.
             with contextlib.suppress(OSError):
                 self.tls.send(data)
             data = self.tls.data_to_send()
-        self._send(data)
-
-    def _send(self, data: bytes) -> None:
         if not self._outgoing:
             if not data:
                 return
@@ -227,7 +227,7 @@ class Connection:
     def flush(self) -> None:
         """Send more of what waits: the client takes data again."""
         data, self._outgoing = self._outgoing, b""
-        self._send(data)
+        self.write(data, raw=True)
         if self._closing and not self._outgoing:
             self._end()
         else:
@@ -255,7 +255,7 @@ class Connection:
         """Close as soon as all is sent."""
         if self.tls is not None:
             self.tls.close()
-            self._send(self.tls.data_to_send())
+            self.write(self.tls.data_to_send(), raw=True)
         self._closing = True
         if self._outgoing:
             self._loop.watch(self)

@@ -12,7 +12,7 @@ import functools
 import io
 import re
 import sys
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol
 
 from .grammar import declared_body
 from .lints import Lint
@@ -63,12 +63,6 @@ class ContentStore:
             if self._file is None:
                 self._file = io.BytesIO()
             self._file.write(part)
-
-    def emptied(self) -> Self:
-        """Return one of the same size, without the octets."""
-        emptied = type(self)(self._limit)
-        emptied.size = self.size
-        return emptied
 
     def write_whole(self, data: bytes) -> None:
         """Take all that there will be, without a copy."""

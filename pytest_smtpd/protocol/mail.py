@@ -283,7 +283,8 @@ class Data(Command):
             state.receiving = MailData(store), Content.begin(state, store)
 
 
-#: What stands for the envelope of content that is done with.
+#: What stands for content that is done with, and for its envelope.
+_FORGOTTEN_CONTENT = ContentStore()
 _FORGOTTEN = Transaction(Path(""), (), {})
 
 
@@ -318,6 +319,8 @@ class Content(Event):
     command: str = ""
     #: Whether something else has decided about these recipients' message: the answer doesn't.
     decided: bool = False
+    #: How many octets it had, once it is forgotten.
+    _size: int | None = None
     #: What a strict server answers to the content, once it was looked at: in LMTP that is the same for all recipients.
     _strict_answer: Reply | None = None
 
@@ -346,7 +349,8 @@ class Content(Event):
         """What stands for the content in a dialogue, once for all questions about it."""
         if self.about.start > 0:
             return ""
-        return self.command or f"({self.store.size} octets of content)"
+        size = self.store.size if self._size is None else self._size
+        return self.command or f"({size} octets of content)"
 
     @property
     def data(self) -> bytes:
@@ -382,8 +386,8 @@ class Content(Event):
         return self._strict_answer
 
     def forget(self) -> None:
-        self.store = self.store.emptied()
-        self.transaction = _FORGOTTEN
+        if self._size is None:
+            self._size, self.store, self.transaction = self.store.size, _FORGOTTEN_CONTENT, _FORGOTTEN
 
     def take(self, state: State, reply: Reply) -> None:
         if self._is_last or reply.code == SERVICE_NOT_AVAILABLE:

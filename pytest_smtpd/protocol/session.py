@@ -91,19 +91,17 @@ class Session:
 
     def next_event(self) -> Event | Literal[_NeedData.NEED_DATA]:
         """Return the next question, or NEED_DATA; also NEED_DATA while a question waits for its answer."""
-        octets, state = self._input, self.state
-        receiving = state.receiving
-        nothing_came = not octets and (receiving is None or not receiving[0].finished)
-        if nothing_came or self._pending is not None or state.closing:
+        state, line = self.state, self._input
+        if self._pending is not None or state.closing:
             return NEED_DATA
-        if receiving is not None:
-            return self._receive(*receiving)
+        if state.receiving is not None:
+            return self._receive(*state.receiving)
         known = state.settings.known_lines[state.secure][state.esmtp]
-        if not self._position and octets in known:  # most clients send one line at a time, and the same few
-            self._line, self._input = octets, b""
-        elif not self._read_line():
+        if line in known and not self._position:  # most clients send one line at a time, and the same few
+            self._input = b""
+        elif not (line and (line := self._read_line())):
             return NEED_DATA
-        line = self._line
+        self._line = line
         state.commands += 1
         if state.commands > state.most_commands:
             state.guarded = True
@@ -259,6 +257,8 @@ class Session:
         return command
 
     def _receive(self, receiver: Receiver, question: Event) -> Event | Literal[_NeedData.NEED_DATA]:
+        if 0 < len(self._input) <= MAX_PIECE and not (self._position or self.marks or receiver.finished):
+            self._input = receiver.feed(self._input)  # as most messages come: whole, and alone
         while self._input and not receiver.finished:
             if self.marks and (arrival := self._feed_to_mark(receiver, question)):
                 self._pending = arrival
@@ -290,16 +290,16 @@ class Session:
             self._feed(receiver, max(left - 4, 1))
         return None if receiver.finished and isinstance(question, Content) else Arrival(store, mark)
 
-    def _read_line(self) -> bool:
-        """Take the next line of the input; say whether it has come whole."""
+    def _read_line(self) -> bytes:
+        """Take the next line of the input; b"" if it has not come whole."""
         end = self._input.find(self._line_end, self._position)
         if end < 0:
             self._keep_unfinished_line()
-            return False
+            return b""
         end += len(self._line_end)
-        self._line = self._input[self._position : end]
+        line = self._input[self._position : end]
         self._go_behind(end)
-        return True
+        return line
 
     def _go_behind(self, end: int) -> None:
         """Go on with the input behind this place."""
