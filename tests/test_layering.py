@@ -17,7 +17,8 @@ BELOW = {
     "network": set(),
     "smtpd": {"protocol", "network"},
     "testing": {"protocol", "network", "smtpd"},
-    "plugin": {"testing"},
+    "suite": {"testing"},
+    "plugin": {"suite", "testing"},
     "cli": {"network", "smtpd", "testing"},
     "__main__": {"smtpd", "cli"},
 }

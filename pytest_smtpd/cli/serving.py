@@ -34,7 +34,8 @@ _IMPORTED_LATE = (
 def _find_modules() -> Iterator[str]:
     """Yield the names of all modules of ours that a server may come to need."""
     names = (module.name for module in walk_packages(pytest_smtpd.__path__, "pytest_smtpd."))
-    return (name for name in names if name not in {"pytest_smtpd.__main__", "pytest_smtpd.plugin"})
+    of_pytest = ("pytest_smtpd.plugin", "pytest_smtpd.suite.")
+    return (name for name in names if not name.startswith(("pytest_smtpd.__main__", *of_pytest)))
 
 
 class Told(list[Any]):

@@ -50,6 +50,8 @@ class Event:
     #: Whether its replies carry enhanced status codes: greeting and EHLO have none (RFC 2034 4).
     enhanced: ClassVar[bool] = True
 
+    #: Whether neither `examine` nor `take` changes anything of it.
+    is_constant: bool = False
     #: Whether the usual answer refuses a client that did not wait, and so ends the session.
     refused_for_haste: bool = False
     #: Whether what the client said reveals a password or token.
@@ -139,10 +141,8 @@ class Command(Event):
     #: Whether it must be the last command of a group (RFC 2920 3.1).
     ends_group: ClassVar[bool] = False
 
-    #: Whether neither `examine` nor `take` changes anything of it.
-    is_constant = False
     #: Whether it stands for all lines that are equal, in any session: nobody may change it but in its `own` copy.
-    is_shared = False
+    is_remembered = False
 
     def __init__(self, verb: str, argument: str) -> None:
         self.stage = self.verb = verb
@@ -156,7 +156,7 @@ class Command(Event):
         return command
 
     def own(self) -> Self:
-        return self.again() if self.is_shared else self
+        return self.again() if self.is_remembered else self
 
     def judge(self, state: State) -> None:
         """Find out what is to be said of the line wherever in a session it stands: asked once for equal lines.

@@ -107,11 +107,9 @@ class Session:
             state.guarded = True
         if state.exchange is not None or self._discarding:
             return self._ask(self._read_unusual_line(line))
-        command: Command | None = known.get(line)
-        if command is None:
-            event = self._read_unknown_line(line, known)
-        else:
-            event = command if command.is_shared and self.shares_commands else command.again()
+        event: Event = known.get(line) or self._read_unknown_line(line, known)
+        if not (event.is_constant and self.shares_commands):
+            event = event.own()
         if event.carries_octets and event.announce(state):
             return self.next_event()
         return self._ask(event)
@@ -325,8 +323,9 @@ class Session:
         if isinstance(event, Command):
             if len(known) >= REMEMBERED:
                 known.clear()
-            known[line] = remembered = event.again()
-            remembered.is_shared = event.is_constant and not event.lints
+            known[line] = event
+            event.is_remembered = True
+            event.is_constant = event.is_constant and not event.lints
         return event
 
     @staticmethod
