@@ -38,7 +38,7 @@ BY_SOURCE = ["throughput-1conn", "throughput-10conn", "throughput-100conn", "con
 FIGURES = [
     *("pipelined-1conn", "smtplib-connpermsg", "inproc-1conn", "inproc-connpermsg", "inproc-tls-auth", "latency"),
     *("large-25m", "large-25m-memory", "large-100m", "large-100m-memory", "dots-25m", "dots-25m-memory"),
-    *("longlines-25m", "longlines-25m-memory", "shortlines-4m", "shortlines-4m-memory"),
+    *("longlines-25m", "longlines-25m-memory", "shortlines-4m"),
     *("startstop", "startstop-open", "idle-1000-connect", "idle-1000-memory", "idle-1000-threads"),
     *("plugin-startup", "plugin-startup-modules", "pertest-send", "pertest-nosend", "firsttest-send"),
 ]
