@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 MAX_PORT = 65_535
 #: Connections that may wait to be accepted: bursts must not run into one-second SYN retries.
 BACKLOG = 1024
-#: Whether sockets have from their listener what `send_at_once` does.
+#: Whether accepted sockets inherit TCP_NODELAY from those that listen here.
 INHERITS_NODELAY = sys.platform == "linux"
 
 
@@ -85,6 +85,7 @@ def listen_again(holder: socket.socket) -> None:
     # Connections that ended a moment ago still have the port.
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     holder.listen(BACKLOG)
+    send_at_once(holder)
     holder.settimeout(0)
 
 

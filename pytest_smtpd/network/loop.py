@@ -84,6 +84,8 @@ class Loop:
         self._listeners: dict[socket.socket, Accept] = {}
         self._connections: set[Connection] = set()
         self._closed = False
+        # Whether more than one is served in the present turn.
+        self._is_busy = False
         # Held by the thread that runs the loop; only with it may anything else here be touched.
         self._running = threading.RLock()
         self._runner = 0
@@ -129,7 +131,7 @@ class Loop:
         """Wait for something to happen, at most `timeout` seconds (None: for ever), and deal with it."""
         with self._serving():
             if not self._closed:
-                self._turn(MAX_WAIT if timeout is None else timeout)
+                self._turn(MAX_WAIT if timeout is None else min(timeout, MAX_WAIT))
                 self._run_timers()
         self._make_calls_unless_run()
 
@@ -154,7 +156,9 @@ class Loop:
                 if self._closed:
                     return
             timeout = min(timeout, left)
-        for descriptor, _ in self._poll(timeout):
+        events = self._poll(timeout)
+        self._is_busy = len(events) > 1
+        for descriptor, _ in events:
             watched = self._watched.get(descriptor)
             if watched is None:
                 continue  # what was served before has closed it
@@ -186,14 +190,15 @@ class Loop:
     def accept_from(self, listener: socket.socket, accept: Accept) -> None:
         """Accept connections on this socket; `accept` returns the protocol of each."""
         self._listeners[listener] = accept
-        self._watch(listener.fileno(), _Reader(lambda: self._accept(listener)))
+        # One a turn: to learn that nobody else waits costs a system call, and an exception. Where others are to be
+        # served in each turn, that would let those wait who come in numbers.
+        serve = lambda: self._accept_burst(listener) if self._is_busy else self._accept(listener)  # noqa: E731
+        self._watch(listener.fileno(), _Reader(serve))
 
     def accept_waiting(self) -> None:
         """Accept those who are connected already, before the loop comes to it; not all, if they are many."""
         for listener in list(self._listeners):
-            for _ in range(ACCEPT_BURST):
-                if not self._accept(listener):
-                    break
+            self._accept_burst(listener)
 
     def stop_listening(self, listener: socket.socket) -> None:
         """Close this socket; with the last one all connections, and the loop itself."""
@@ -279,11 +284,13 @@ class Loop:
         except Exception as error:  # noqa: BLE001 - the loop outlives what it calls
             self.errors.append(error)
 
-    def _accept(self, listener: socket.socket) -> bool:
-        """Accept one of those who are connected; say whether there may be more.
+    def _accept_burst(self, listener: socket.socket) -> None:
+        for _ in range(ACCEPT_BURST):
+            if not self._accept(listener):
+                break
 
-        One at a time: to learn that there are no more costs a system call, and an exception.
-        """
+    def _accept(self, listener: socket.socket) -> bool:
+        """Accept one of those who are connected; say whether there may be more."""
         accept = self._listeners.get(listener)
         if accept is None:
             return False  # it was closed meanwhile

@@ -1,7 +1,7 @@
 """Events: questions from the client, each with the answer that a well-behaved server gives.
 
-`examine` finds that answer and changes nothing; `take` moves the state as the reply demands that was sent
-in the end, whoever chose it. So a MAIL that is answered with 550 opens no transaction, and the reasons
+`examine` finds that answer, and changes at most the event; `take` moves the state as the reply demands that was
+sent in the end, whoever chose it. So a MAIL that is answered with 550 opens no transaction, and the reasons
 for a 550 need not be known here.
 """
 
@@ -149,10 +149,9 @@ class Command(Event):
         self.argument = argument
 
     def again(self) -> Self:
-        """Return the same command anew, as it was before anything was made of it."""
-        command = type(self)(self.verb, self.argument)
-        if self.lints:
-            command.lints = self.lints
+        """Return the same command anew, as it was when it was read."""
+        command = object.__new__(type(self))
+        vars(command).update(vars(self), is_remembered=False)  # a fifth of the time of `copy`
         return command
 
     def own(self) -> Self:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import copy
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from . import grammar
@@ -50,8 +49,8 @@ class _Judgement:
     #: Whether the address has more than ASCII.
     is_international = False
 
-    def tolerate(self, lint: Lint, state: State, refusal: Reply) -> None:
-        """Keep what a patient server puts up with; a strict one refuses it."""
+    def tolerate_or_refuse(self, lint: Lint, state: State, refusal: Reply) -> None:
+        """Keep what a patient server puts up with; a strict one refuses it, and so the Refusal is raised."""
         if state.settings.strict:
             raise Refusal(refusal)
         self.tolerated = (*self.tolerated, lint)
@@ -104,11 +103,6 @@ class _PathCommand(Command):
         """Return the syntax, with parameters where the client may use any."""
         return f"{cls.syntax} [SP <mail-parameters>]" if state.esmtp else cls.syntax
 
-    def again(self) -> Self:
-        command = copy(self)  # what was read is not read again
-        command.is_remembered = False
-        return command
-
     def judge(self, state: State) -> None:
         judgement = _Judgement()
         try:
@@ -116,7 +110,7 @@ class _PathCommand(Command):
         except Refusal as refusal:
             judgement.of_path = refusal.reply
         try:
-            if self.parameters:
+            if self.parameters and judgement.of_path is None:
                 self._check_parameters(state, judgement)
         except Refusal as refusal:
             judgement.of_parameters = refusal.reply
@@ -133,7 +127,7 @@ class _PathCommand(Command):
         judgement.is_international = not path.mailbox.isascii()
         for lint in path.lints:
             form = lint in {Lint.SPACE_BEFORE_PATH, Lint.NO_BRACKETS}
-            judgement.tolerate(lint, state, self._syntax_error(state, "5.5.4" if form else self.bad_address))
+            judgement.tolerate_or_refuse(lint, state, self._syntax_error(state, "5.5.4" if form else self.bad_address))
 
     def _checks(self, settings: Settings) -> dict[str, ParameterCheck]:
         """Return what checks each parameter."""
@@ -152,7 +146,7 @@ class _PathCommand(Command):
             if refusal is not None:
                 raise Refusal(refusal)
         if not state.esmtp:
-            judgement.tolerate(Lint.PARAMETER_WITHOUT_EHLO, state, self.unknown_parameter)
+            judgement.tolerate_or_refuse(Lint.PARAMETER_WITHOUT_EHLO, state, self.unknown_parameter)
         if len(dict(self.parameters)) < len(self.parameters):
             self._check_duplicates(state, judgement)
 
@@ -161,14 +155,19 @@ class _PathCommand(Command):
         if any(value is not None and keywords.count(keyword) > 1 for keyword, value in self.parameters):
             raise Refusal(self._syntax_error(state))
         # CPython's smtplib sends SMTPUTF8 twice when it is in mail_options, too.
-        judgement.tolerate(Lint.DUPLICATE_PARAMETER, state, self._syntax_error(state))
+        judgement.tolerate_or_refuse(Lint.DUPLICATE_PARAMETER, state, self._syntax_error(state))
+
+    def _pass_judgement_of_path(self, judgement: _Judgement) -> None:
+        for lint in judgement.tolerated:
+            self.note(lint)
+        if judgement.of_path is not None:
+            raise Refusal(judgement.of_path)
 
     def _pass_judgement(self, judgement: _Judgement, parameters: Parameters, state: State) -> None:
         """Note or refuse what is to be said of the line, given the parameters of the transaction's MAIL."""
-        for lint in judgement.tolerated:
-            self.note(lint)
-        if refusal := judgement.of_path or judgement.of_parameters:
-            raise Refusal(refusal)
+        self._pass_judgement_of_path(judgement)
+        if judgement.of_parameters is not None:
+            raise Refusal(judgement.of_parameters)
         if judgement.is_international and ("SMTPUTF8", None) not in parameters:
             self.note_or_refuse(Lint.RAW_UTF8_ADDRESS, state, self.no_smtputf8)
 
@@ -190,8 +189,8 @@ class Mail(_PathCommand):
         if state.helo is None:
             return SEND_HELO_FIRST
         judgement = self._judgement
-        if judgement is not None and judgement.of_path is not None:
-            return judgement.of_path
+        if judgement is not None:
+            self._pass_judgement_of_path(judgement)
         if state.transaction is not None:
             return NESTED_MAIL
         if judgement is not None:
@@ -227,9 +226,11 @@ class Rcpt(_PathCommand):
             raise Refusal(self._syntax_error(state, self.bad_address))
 
     def examine(self, state: State) -> Reply:
+        if state.helo is None:
+            return SEND_HELO_FIRST
         transaction = state.transaction
         if transaction is None:
-            return SEND_HELO_FIRST if state.helo is None else NEED_MAIL
+            return NEED_MAIL
         if transaction.chunks is not None:
             return NEED_BDAT
         if self._judgement is not None:
@@ -376,8 +377,7 @@ class Content(Event):
         return self._strict_answer
 
     def forget(self) -> None:
-        if self._size is None:
-            self._size, self.store, self.transaction = self.store.size, _FORGOTTEN_CONTENT, _FORGOTTEN
+        self._size, self.store, self.transaction = self.store.size, _FORGOTTEN_CONTENT, _FORGOTTEN
 
     def take(self, state: State, reply: Reply) -> None:
         if self._is_last or reply.code == SERVICE_NOT_AVAILABLE:

@@ -178,7 +178,7 @@ class Session:
 
         Return the answer to EHLO that tells so.
         """
-        self.state.settings = settings
+        self.state.go_by(settings)
         self.enhanced = "ENHANCEDSTATUSCODES" in settings.keywords
         return settings.ehlo_replies[self.state.secure]
 
@@ -320,12 +320,12 @@ class Session:
     def _read_unknown_line(self, line: bytes, known: dict[bytes, Event]) -> Event:
         """Read a command line, and remember it: clients under test send the same few over and over."""
         event = self._note_line_end(self._parse_line(_without_end(line)), line)
-        if isinstance(event, Command):
+        if isinstance(event, Command) and not event.secret:
             if len(known) >= REMEMBERED:
                 known.clear()
-            known[line] = event
             event.is_remembered = True
             event.is_constant = event.is_constant and not event.lints
+            known[line] = event
         return event
 
     @staticmethod

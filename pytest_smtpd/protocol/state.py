@@ -244,13 +244,17 @@ class State:
     commands = errors = messages = 0
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+        self.go_by(settings)
         #: What it did against the rules outside of a transaction; a dict is an ordered set.
         self.lints: dict[Lint, None] = {}
-        #: How many commands there may be before something has to be refused.
-        self.most_commands = settings.max_commands or math.inf
         #: Whether there may be something that no command gets past; see `guards`.
         self.guarded = settings.require_tls or settings.require_auth
+
+    def go_by(self, settings: Settings) -> None:
+        """Go by these settings from here on."""
+        self.settings = settings
+        #: How many commands there may be before something has to be refused.
+        self.most_commands = settings.max_commands or math.inf
 
     @property
     def has_too_many_commands(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import defaultdict
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from pytest_smtpd.protocol.grammar import (
     GrammarError,
@@ -59,7 +59,6 @@ class ClassicAttributes:
 
     session: Session
     conn: Connection
-    _has_overrides: ClassVar[bool]
     _decode_data: bool
     #: What the override that answers just now has pushed; None: none does.
     _pushed: list[str] | None = None
@@ -149,7 +148,7 @@ class ClassicAttributes:
     @property
     def _answered(self) -> Event | None:
         """What an override answers, and may change: where nothing is overridden, events stand for equal ones, too."""
-        return self.session.waiting if self._has_overrides else None
+        return None if self.session.shares_commands else self.session.waiting
 
     @property
     def mailfrom(self) -> str | None:

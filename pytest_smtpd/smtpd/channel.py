@@ -74,7 +74,6 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
         self.enable_SMTPUTF8 = enable_SMTPUTF8
         self._decode_data = decode_data
         self.session = Session(server.settings_for(data_size_limit, enable_SMTPUTF8, decode_data))
-        self.session.shares_commands = not self._has_overrides
         # What it has begun with it goes on with, whatever the server's options become.
         self._ssl_context = server.ssl_context
         self._implicit_tls = server.implicit_tls
@@ -153,7 +152,9 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
         if self._proxy is not None:
             self._read_proxy_header(self._proxy, data)
             return
-        self.session.receive_data(data)
+        session = self.session
+        session.shares_commands = not self._has_overrides  # which a test may change at any time
+        session.receive_data(data)
         self._advance()
 
     def get_buffer(self, scratch: bytearray) -> memoryview:

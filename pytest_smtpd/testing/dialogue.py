@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeAlias
 
 from pytest_smtpd.protocol.auth import MECHANISM_NAMES
 
@@ -83,6 +83,13 @@ class Dialogue:
         self._exchanges: deque[Any] = deque(maxlen=MAX_EXCHANGES * 3)
         #: Adds what was said.
         self.add: Callable[[Exchange], None] = self._exchanges.extend
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # `add` is of the very deque. What is in it changes no more.
+        copied = type(self)(self.peer, self._began, enhanced=self._enhanced)
+        copied.ended = self.ended
+        copied._exchanges.extend(self._exchanges)  # noqa: SLF001 - its own kind
+        return copied
 
     def remark(self, now: float, text: str, *, is_failure: bool = False) -> None:
         """Add what happened to the connection."""

@@ -705,6 +705,15 @@ def test_no_answer_confuses_a_session(name: str, way: bytes, stream: bytes, answ
         assert chosen is None or reply.startswith(b"%d" % chosen.code), stage
 
 
+def test_no_password_is_remembered() -> None:
+    """Of the lines that sessions remember as they were read, none has a password, be it in an AUTH or in a mistaken one."""
+    settings = replace(FULL)
+    session = greeted(
+        settings, [EHLO, b"AUTH PLAIN AGFkYQBzZXNhbWU=\r\n", b"AUTHPLAIN AGFkYQBzZXNhbWU=\r\n", b"NOOP\r\n"]
+    )
+    assert list(session.state.settings.known_lines[False][True]) == [b"NOOP\r\n"]
+
+
 # Other settings in the midst of a session.
 
 
@@ -721,6 +730,14 @@ def test_a_session_offers_what_it_is_told_to() -> None:
         b"250 OK",
         b"555 MAIL FROM parameters not recognized or not implemented",
     ]
+
+
+def test_an_offer_has_limits_of_its_own() -> None:
+    """From `offer` on the commands are counted against the other settings' limit."""
+    session = greeted(PLAIN, [b"HELO client.example\r\n"])
+    session.offer(replace(FULL, max_commands=2))
+    assert pump(session, b"NOOP\r\n").startswith(b"250 ")
+    assert pump(session, b"NOOP\r\n").startswith(b"421 ")
 
 
 def test_an_offer_knows_whether_tls_is_active() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import itertools
 import smtplib
 from typing import TYPE_CHECKING, Any
@@ -325,6 +326,17 @@ def test_the_dialogue_is_no_part_of_a_messages_value(server: RecordingServer) ->
     with connect(server) as client:
         deliver(client)
     assert server.messages[0].dialogue is one(server)
+
+
+def test_a_copy_has_what_was_said_so_far(server: RecordingServer) -> None:
+    """A copy of a dialogue, as `copy.deepcopy` makes one of a message, does not grow with the session."""
+    with connect(server) as client:
+        deliver(client)
+        dialogue, before = one(server), str(one(server))
+        twin = copy.deepcopy(server.messages[0]).dialogue
+        client.ask("QUIT")
+    assert str(twin) == before != str(dialogue)
+    assert copy.deepcopy(dialogue).peer == dialogue.peer
 
 
 # Bounds.
