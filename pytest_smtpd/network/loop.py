@@ -84,8 +84,8 @@ class Loop:
         self._listeners: dict[socket.socket, Accept] = {}
         self._connections: set[Connection] = set()
         self._closed = False
-        # Whether more than one is served in the present turn.
-        self._is_busy = False
+        # Who is served in the present turn.
+        self._ready: list[tuple[int, int]] = []
         # Held by the thread that runs the loop; only with it may anything else here be touched.
         self._running = threading.RLock()
         self._runner = 0
@@ -156,9 +156,8 @@ class Loop:
                 if self._closed:
                     return
             timeout = min(timeout, left)
-        events = self._poll(timeout)
-        self._is_busy = len(events) > 1
-        for descriptor, _ in events:
+        self._ready = self._poll(timeout)
+        for descriptor, _ in self._ready:
             watched = self._watched.get(descriptor)
             if watched is None:
                 continue  # what was served before has closed it
@@ -192,7 +191,7 @@ class Loop:
         self._listeners[listener] = accept
         # One a turn: to learn that nobody else waits costs a system call, and an exception. Where others are to be
         # served in each turn, that would let those wait who come in numbers.
-        serve = lambda: self._accept_burst(listener) if self._is_busy else self._accept(listener)  # noqa: E731
+        serve = lambda: self._accept_burst(listener) if len(self._ready) > 1 else self._accept(listener)  # noqa: E731
         self._watch(listener.fileno(), _Reader(serve))
 
     def accept_waiting(self) -> None:

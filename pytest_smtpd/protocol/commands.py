@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from . import grammar
 from .auth import Auth
@@ -25,12 +25,21 @@ class Helo(Command):
     syntax = "HELO hostname"
     enhanced = False
 
+    #: Whether service extensions follow.
+    is_extended: ClassVar[bool] = False
+
+    def judge(self, state: State) -> None:
+        self.reply = self._welcome(state)
+        self.is_constant = bool(self.argument) and not grammar.helo_lints(self.argument)
+
     def examine(self, state: State) -> Reply:
+        if self.is_constant:
+            return self.reply
         if not self.argument:
             raise Refusal(self._syntax_error(state))
         for lint in grammar.helo_lints(self.argument):
             self.note_or_refuse(lint, state, self._syntax_error(state))
-        return self._welcome(state)
+        return self.reply
 
     def _welcome(self, state: State) -> Reply:
         return state.settings.helo_reply
@@ -38,8 +47,8 @@ class Helo(Command):
     def take(self, state: State, reply: Reply) -> None:
         if reply.is_positive:
             state.helo = self.argument
-            state.esmtp = False
             state.transaction = None
+            state.speak(esmtp=self.is_extended)
 
 
 class Ehlo(Helo):
@@ -47,14 +56,10 @@ class Ehlo(Helo):
 
     syntax = "EHLO hostname"
     ends_group = True
+    is_extended = True
 
     def _welcome(self, state: State) -> Reply:
         return state.settings.ehlo_replies[state.secure]
-
-    def take(self, state: State, reply: Reply) -> None:
-        super().take(state, reply)
-        if reply.is_positive:
-            state.esmtp = True
 
 
 class Lhlo(Ehlo):

@@ -56,23 +56,33 @@ def _without_end(line: bytes) -> bytes:
 class Session:
     """One client's session (RFC 5321 3): the state machine. It never raises on input; it answers."""
 
-    #: Whether equal lines may be one event: not for who changes events.
-    shares_commands = False
-    #: After how many octets of content `mail.Arrival` is asked, in ascending order.
-    marks: Sequence[int] = ()
-    # What has come, b"" when all of it has been read, and where the rest begins.
-    _input = b""
-    _position = 0
-    # The command line that was read last, with its end; b"" if it was too long to be kept.
-    _line = b""
-    _discarding = False
-    _pending: Event | None = None
+    __slots__ = (
+        "_discarding",
+        "_input",
+        "_line",
+        "_line_end",
+        "_output",
+        "_pending",
+        "_position",
+        "enhanced",
+        "marks",
+        "state",
+    )
 
     def __init__(self, settings: Settings) -> None:
         self.state = State(settings)
-        self._output: list[bytes] = []
         #: Whether replies have enhanced status codes.
         self.enhanced = "ENHANCEDSTATUSCODES" in settings.keywords
+        #: After how many octets of content `mail.Arrival` is asked, in ascending order.
+        self.marks: Sequence[int] = ()
+        # What has come, b"" when all of it has been read, and where the rest begins.
+        self._input = b""
+        self._position = 0
+        # The command line that was read last, with its end; b"" if it was too long to be kept.
+        self._line = b""
+        self._discarding = False
+        self._pending: Event | None = None
+        self._output: list[bytes] = []
         # RFC 5321 2.3.8: only CRLF ends a line. Postfix, Exim and many others take LF for it, and so do we.
         self._line_end = b"\r\n" if settings.strict else b"\n"
 
@@ -86,8 +96,10 @@ class Session:
         """Take octets from the client: any number, cut anywhere."""
         if self._pending is not None and data:
             self._note_haste(self._pending)
-        self._input = self._input[self._position :] + data if self._input else data
-        self._position = 0
+        if self._input:
+            data = self._input[self._position :] + data
+            self._position = 0
+        self._input = data
 
     def next_event(self) -> Event | Literal[_NeedData.NEED_DATA]:
         """Return the next question, or NEED_DATA; also NEED_DATA while a question waits for its answer."""
@@ -96,21 +108,21 @@ class Session:
             return NEED_DATA
         if state.receiving is not None:
             return self._receive(*state.receiving)
-        known = state.settings.known_lines[state.secure][state.esmtp]
-        if line in known and not self._position:  # most clients send one line at a time, and the same few
+        if not line:
+            return NEED_DATA
+        known: Event | None = None
+        if not (self._position or self._discarding or state.exchange is not None):
+            known = state.known_lines.get(line)  # most clients send one line at a time, and the same few
+        if known is not None:
             self._input = b""
-        elif not (line and (line := self._read_line())):
+        elif not (line := self._read_line()):
             return NEED_DATA
         self._line = line
         state.commands += 1
         if state.commands > state.most_commands:
             state.guarded = True
-        if state.exchange is not None or self._discarding:
-            return self._ask(self._read_unusual_line(line))
-        event: Event = known.get(line) or self._read_unknown_line(line, known)
-        if not (event.is_constant and self.shares_commands):
-            event = event.own()
-        if event.carries_octets and event.announce(state):
+        event = known or self._event_of(line)
+        if known is None and event.carries_octets and event.announce(state):
             return self.next_event()
         return self._ask(event)
 
@@ -121,8 +133,17 @@ class Session:
             command.note(Lint.BARE_LF_COMMAND)
         return self._ask(command)
 
-    def send(self, reply: Reply) -> None:
-        """Answer the event that waits, with its own reply or with any other: the state follows this one."""
+    def own_event(self) -> Event | None:
+        """Return the event that waits, which may be changed: it stands for no equal one any more."""
+        if self._pending is not None:
+            self._pending = self._pending.own()
+        return self._pending
+
+    def send(self, reply: Reply) -> bool:
+        """Answer the event that waits, with its own reply or with any other: the state follows this one.
+
+        Return whether there may be another event, without more data.
+        """
         event = self._pending
         if event is None:
             msg = "there is no event to answer"
@@ -136,6 +157,7 @@ class Session:
                 self.state.closing = True
         if event.lints:
             self.state.note(event.lints)
+        return bool(self._input) or self.state.receiving is not None
 
     def octets_of(self, event: Event, reply: Reply) -> bytes:
         """Return the octets of a reply to this event."""
@@ -186,7 +208,7 @@ class Session:
         """Keep nothing of what has come: the connection is closed."""
         self.state.transaction = None
         self._pending = self.state.receiving = None
-        self._input = b""
+        self._input, self._position = b"", 0
 
     # Large content goes past the input buffer: see MailData.
 
@@ -224,6 +246,12 @@ class Session:
                 pending.reply = NOT_SYNCHRONIZED
                 pending.refused_for_haste = True
 
+    def _event_of(self, line: bytes) -> Event:
+        """Return what a line that has come whole is to be answered as."""
+        if self.state.exchange is not None or self._discarding:
+            return self._read_unusual_line(line)
+        return self.state.known_lines.get(line) or self._read_unknown_line(line)
+
     def _ask(self, event: Event) -> Event:
         state = self.state
         try:
@@ -231,7 +259,9 @@ class Session:
                 guard(event.stage, state)
             if self._input and isinstance(event, Command):
                 event = self._check_pipelining(event)
-            reply = NOT_SYNCHRONIZED if event.refused_for_haste else event.examine(state)
+                reply = NOT_SYNCHRONIZED if event.refused_for_haste else event.examine(state)
+            else:
+                reply = event.examine(state)
         except Refusal as refusal:
             reply = refusal.reply
         if reply is not event.reply:
@@ -317,14 +347,14 @@ class Session:
             event = BadLine(LINE_TOO_LONG, b"(a line that is too long)")
         return self._note_line_end(event, line)
 
-    def _read_unknown_line(self, line: bytes, known: dict[bytes, Event]) -> Event:
-        """Read a command line, and remember it: clients under test send the same few over and over."""
+    def _read_unknown_line(self, line: bytes) -> Event:
+        """Read a command line; remember it, if it means the same wherever it stands."""
         event = self._note_line_end(self._parse_line(_without_end(line)), line)
-        if isinstance(event, Command) and not event.secret:
+        if isinstance(event, Command) and event.is_constant and not event.lints and not event.secret:
+            known = self.state.known_lines
             if len(known) >= REMEMBERED:
                 known.clear()
             event.is_remembered = True
-            event.is_constant = event.is_constant and not event.lints
             known[line] = event
         return event
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pytest_smtpd.network.connection import Connection
-    from pytest_smtpd.protocol.events import Event
     from pytest_smtpd.protocol.session import Session
 
 
@@ -106,7 +105,7 @@ class ClassicAttributes:
     def _configure(self, **settings: Any) -> None:
         """Change settings of this session alone."""
         state = self.session.state
-        state.settings = dataclasses.replace(state.settings, **settings)
+        state.go_by(dataclasses.replace(state.settings, **settings))
 
     @property
     def seen_greeting(self) -> str:
@@ -124,7 +123,7 @@ class ClassicAttributes:
 
     @extended_smtp.setter
     def extended_smtp(self, esmtp: bool) -> None:
-        self.session.state.esmtp = esmtp
+        self.session.state.speak(esmtp=esmtp)
 
     @property
     def smtp_state(self) -> Any:
@@ -146,11 +145,6 @@ class ClassicAttributes:
     # The transaction.
 
     @property
-    def _answered(self) -> Event | None:
-        """What an override answers, and may change: where nothing is overridden, events stand for equal ones, too."""
-        return None if self.session.shares_commands else self.session.waiting
-
-    @property
     def mailfrom(self) -> str | None:
         """The reverse-path of the open transaction, "" for the null one; None when none is open."""
         transaction = self.session.state.transaction
@@ -159,7 +153,7 @@ class ClassicAttributes:
     @mailfrom.setter
     def mailfrom(self, address: str | None) -> None:
         state = self.session.state
-        if isinstance(event := self._answered, Mail):
+        if isinstance(event := self.session.own_event(), Mail):
             event.path = Path(address or "")
         elif address is None:
             state.transaction = None
@@ -181,7 +175,7 @@ class ClassicAttributes:
 
     def _add(self, address: str) -> None:
         """Have the RCPT that is being answered add this one; or add it at once, if there is none or it is answered."""
-        event, transaction = self._answered, self.session.state.transaction
+        event, transaction = self.session.own_event(), self.session.state.transaction
         if isinstance(event, Rcpt) and not self._pushed:
             event.path = Path(address)
         elif transaction is not None:
@@ -209,7 +203,7 @@ class ClassicAttributes:
         self._set_parameters(options)
 
     def _set_parameters(self, options: list[str]) -> None:
-        event = self._answered
+        event = self.session.own_event()
         if isinstance(event, Mail | Rcpt):
             event.parameters = parse_parameters(" ".join(options)) if options else ()
 

@@ -72,7 +72,7 @@ class RecordingChannel(SMTPChannel):
         return self._dialogue
 
     def _begin_dialogue(self) -> None:
-        self._dialogue = Dialogue(self.peer, self.smtp_server.clock(), enhanced=self.session.enhanced)
+        self._dialogue = Dialogue(self.peer, self.idle_since, enhanced=self.session.enhanced)
         self._dialogue_generation = self.smtp_server.begin_dialogue(self._dialogue)
 
     def __str__(self) -> str:
@@ -84,19 +84,18 @@ class RecordingChannel(SMTPChannel):
 
     def note(self, event: Event, reply: Reply) -> None:
         """Keep the exchange in the dialogue."""
-        server = self.smtp_server
-        if self._dialogue_generation is not server.messages.generation:
+        if self._dialogue_generation is not self.smtp_server.messages.generation:
             self._begin_dialogue()
-        self._dialogue.add((server.clock(), event, reply))
+        self._dialogue.add((self.idle_since, event, reply))
 
     def tls_established(self) -> None:
         """Begin anew, encrypted, and note it."""
-        self.dialogue.remark(self.smtp_server.clock(), "TLS is active")
+        self.dialogue.remark(self.clock(), "TLS is active")
         super().tls_established()
 
     def tls_failed(self, error: OSError) -> None:
         """Note that TLS failed."""
-        self.dialogue.remark(self.smtp_server.clock(), f"TLS failed: {error}", is_failure=True)
+        self.dialogue.remark(self.clock(), f"TLS failed: {error}", is_failure=True)
         super().tls_failed(error)
 
     def connection_made(self) -> None:
@@ -109,7 +108,7 @@ class RecordingChannel(SMTPChannel):
         """End the session unasked, and note it with what the client had asked."""
         if not self.session.state.closing:
             event = self.session.waiting
-            self.dialogue.add((self.smtp_server.clock(), event.remains() if event else Remark(""), reply))
+            self.dialogue.add((self.clock(), event.remains() if event else Remark(""), reply))
             if event is not None:
                 self._leave_unanswered(event)
         if self._run is not None and self._run.is_amid_answer:
@@ -157,7 +156,7 @@ class RecordingChannel(SMTPChannel):
         from .actions import Run
 
         rule.note(self.dialogue)
-        self.dialogue.remark(self.smtp_server.clock(), str(rule))
+        self.dialogue.remark(self.clock(), str(rule))
         self._run = Run(rule.script, occasion)
         self._run.resume()
 
@@ -167,6 +166,7 @@ class RecordingChannel(SMTPChannel):
 
     def complete(self, event: Event, reply: Reply, sent: Reply) -> None:
         """Answer the event that waits with `sent`, which is `reply` or the rest of it."""
+        self.idle_since = self.clock()
         self.settle(event, reply, sent)
         if not self._choosing:
             self._go_on()
@@ -193,7 +193,7 @@ class RecordingChannel(SMTPChannel):
 
     def start_handshake(self) -> None:
         """Begin TLS after all."""
-        self.idle_since = self.smtp_server.clock()
+        self.idle_since = self.clock()
         super()._start_tls()
         self.conn.resume_reading()
 
@@ -217,10 +217,10 @@ class RecordingChannel(SMTPChannel):
         if (event := self.session.waiting) is not None:
             # Whoever has stored it has taken it, without a word.
             reply = SILENCE if isinstance(event, Content) and event.decided else None
-            self.dialogue.add((self.smtp_server.clock(), event.remains(), reply))
+            self.dialogue.add((self.clock(), event.remains(), reply))
             self._leave_unanswered(event)
         self.flush()
-        self.dialogue.remark(self.smtp_server.clock(), remark)
+        self.dialogue.remark(self.clock(), remark)
         self.session.state.closing = True
         if abort:
             self.conn.abort()
