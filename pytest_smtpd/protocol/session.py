@@ -157,7 +157,8 @@ class Session:
                 self.state.closing = True
         if event.lints:
             self.state.note(event.lints)
-        return bool(self._input) or self.state.receiving is not None
+        receiving = self.state.receiving
+        return bool(self._input) or (receiving is not None and receiving[0].finished)
 
     def octets_of(self, event: Event, reply: Reply) -> bytes:
         """Return the octets of a reply to this event."""

@@ -203,8 +203,7 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
             elif event is session.waiting:
                 self.conn.pause_reading()
             event = session.next_event()
-        if data := session.data_to_send():
-            self.conn.write(data)
+        self.conn.write(session.data_to_send())
         state = session.state
         if state.closing or state.starting_tls or (state.receiving is not None and state.receiving[0].store.size):
             self._go_over(state)

@@ -207,8 +207,7 @@ class RecordingChannel(SMTPChannel):
 
     def flush(self) -> None:
         """Send the answers so far."""
-        if data := self.session.data_to_send():
-            self.conn.write(data)
+        self.conn.write(self.session.data_to_send())
 
     def hang_up(self, remark: str, *, abort: bool = False) -> None:
         """Close the connection behind the answers so far, without a word."""
