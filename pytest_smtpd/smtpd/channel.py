@@ -200,7 +200,7 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
             if reply is not None:
                 if not self.settle(event, reply):
                     break
-            elif event is session.waiting:
+            elif session.waiting is not None:
                 self.conn.pause_reading()
             event = session.next_event()
         self.conn.write(session.data_to_send())

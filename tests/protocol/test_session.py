@@ -705,6 +705,18 @@ def test_no_answer_confuses_a_session(name: str, way: bytes, stream: bytes, answ
         assert chosen is None or reply.startswith(b"%d" % chosen.code), stage
 
 
+def test_who_changes_an_event_changes_no_equal_one() -> None:
+    """Equal lines are one event, until somebody asks for the one that waits to be his own."""
+    settings = replace(FULL)
+    session, other = greeted(settings, [EHLO, MAIL]), greeted(settings, [EHLO, MAIL])
+    assert session.own_event() is None
+    shared = waiting(session, RCPT)
+    assert waiting(other, RCPT) is shared
+    own = session.own_event()
+    assert own is session.own_event() is session.waiting
+    assert own is not shared is other.waiting
+
+
 def test_no_password_is_remembered() -> None:
     """Of the lines that sessions remember as they were read, none has a password, be it in an AUTH or in a mistaken one."""
     settings = replace(FULL)

@@ -219,6 +219,31 @@ def test_copies_of_smtpds_methods_work() -> None:
     assert sorted(recipients) == ["archive@example.org", "bob@example.org", "copy@example.org"]
 
 
+class Renaming(smtpd.SMTPChannel):
+    """Has the first transaction come from someone else, and answers its MAIL later."""
+
+    renames = True
+
+    def smtp_MAIL(self, arg: str | None) -> None:
+        """Change it, and answer in a moment; later ones as usual."""
+        if not self.renames:
+            super().smtp_MAIL(arg)
+            return
+        self.renames = False
+        self.mailfrom = "eve@example.org"
+        self.mail_options = ["BODY=7BIT"]
+        self.conn.call_later(0, lambda: self.push("250 In a moment"))
+
+
+def test_what_is_made_of_a_command_holds_for_it_alone() -> None:
+    """What an override makes of a command changes neither equal ones of that session nor those of others."""
+    server = Server(Renaming)
+    replies = converse(server, *TRANSACTION, *TRANSACTION[1:], "QUIT")
+    assert replies[1] == "250 In a moment"
+    assert [message[0] for message in server.messages] == ["eve@example.org", "ada@example.org"]
+    assert [message[3]["mail_options"] for message in server.messages] == [["BODY=7BIT"], []]
+
+
 class Changing(smtpd.SMTPChannel):
     """Changes an open transaction."""
 
