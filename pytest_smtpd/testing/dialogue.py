@@ -29,7 +29,8 @@ class Line(NamedTuple):
     """One line of a dialogue.
 
     `speaker` is "C" for the client, "S" for the server, "" for what happened to the connection; `seconds`
-    tell when, since the connection was made; `secret` whether the text reveals a password or token.
+    tell when, since the connection was made, for an answer when it was asked for, or when it came if that was put off;
+    `secret` tells whether the text reveals a password or token.
     """
 
     seconds: float
