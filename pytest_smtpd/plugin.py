@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 from importlib.machinery import PathFinder
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import pytest
@@ -16,7 +17,6 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
     from importlib.machinery import ModuleSpec
-    from types import ModuleType
 
     from pytest_smtpd.testing.factory import ServerFactory
     from pytest_smtpd.testing.recording import RecordingServer
@@ -95,9 +95,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker."""
+    """Register the marker, and the fixture that needs the config."""
     text = "options of smtpd_server for this test, those of RecordingServer but host and port"
     config.addinivalue_line("markers", f"smtpd_server(**options): {text}")
+    config.pluginmanager.register(_fixtures_of(config))
 
 
 # The fixtures.
@@ -109,19 +110,28 @@ def smtpd_server_options() -> dict[str, Any]:
     return {}
 
 
-@pytest.fixture(scope="session")
-def smtpd_server(pytestconfig: pytest.Config, smtpd_server_options: Mapping[str, Any]) -> Iterator[RecordingServer]:
-    """Return the session's SMTP server, which records what it receives; each test finds it empty.
+def _fixtures_of(config: pytest.Config) -> ModuleType:
+    """Return a module with the fixture that goes by the config: nothing else may have one for each session.
 
-    Its options come from @pytest.mark.smtpd_server(…), from the command line, from the fixture
-    smtpd_server_options and from the ini-file, the first of them first.
+    To request `pytestconfig` would cost each test as much as all hooks of this plugin do.
     """
-    from .suite.configuration import make_server
 
-    server = make_server(pytestconfig, INI_OPTIONS, smtpd_server_options)
-    with server:
-        pytestconfig.stash[_SERVER] = server
-        yield server
+    @pytest.fixture(scope="session")
+    def smtpd_server(smtpd_server_options: Mapping[str, Any]) -> Iterator[RecordingServer]:
+        """Return the session's SMTP server, which records what it receives; each test finds it empty.
+
+        Its options come from @pytest.mark.smtpd_server(…), from the command line, from the fixture
+        smtpd_server_options and from the ini-file, the first of them first.
+        """
+        from .suite.configuration import make_server
+
+        with make_server(config, INI_OPTIONS, smtpd_server_options) as server:
+            config.stash[_SERVER] = server
+            yield server
+
+    fixtures = ModuleType(f"{__name__}.fixtures")
+    vars(fixtures)["smtpd_server"] = smtpd_server
+    return fixtures
 
 
 @pytest.fixture
@@ -172,16 +182,14 @@ def pytest_fixture_setup(request: pytest.FixtureRequest) -> Generator[None, obje
     return result
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_call(item: pytest.Item) -> None:
     """Fail the test whose servers' hooks have raised something, or whose rules have never applied."""
-    result = yield
     if servers := _servers_of(item):
         from .suite.checks import check_rules, raise_errors
 
         raise_errors(servers)
         check_rules(servers, item.config.stash.get(_SERVER, None))
-    return result
 
 
 @pytest.hookimpl(wrapper=True)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def servers_among(objects: list[object]) -> list[RecordingServer]:
     """Return those that are servers, each once."""
-    return list(dict.fromkeys(server for server in objects if isinstance(server, RecordingServer)))
+    return list(dict.fromkeys([server for server in objects if isinstance(server, RecordingServer)]))
 
 
 def raise_errors(servers: list[RecordingServer]) -> None:
