@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from pytest_smtpd.protocol.events import Command
 from pytest_smtpd.protocol.grammar import Path, format_parameters
@@ -12,7 +12,6 @@ from pytest_smtpd.protocol.mail import Arrival, Content, Mail, Rcpt
 from pytest_smtpd.protocol.replies import SILENCE
 from pytest_smtpd.protocol.state import Transaction
 from pytest_smtpd.smtpd.channel import SMTPChannel
-from pytest_smtpd.smtpd.interface import Server
 
 from .dialogue import Dialogue, Remark
 from .message import Message
@@ -20,34 +19,13 @@ from .message import Message
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_smtpd.network.connection import Address
     from pytest_smtpd.protocol.events import Event
     from pytest_smtpd.protocol.replies import Reply
 
     from .actions import Occasion, Run
     from .faults import Rule
-    from .outbox import Generation, Outbox
-    from .rules import Rules
-
-
-class Recorder(Server, Protocol):
-    """What a channel needs of its server to record."""
-
-    messages: Outbox
-    rules: Rules
-
-    @property
-    def has_hook(self) -> bool:
-        """Whether a subclass answers messages."""
-
-    def begin_dialogue(self, dialogue: Dialogue) -> Generation:
-        """Keep what a client is going to say; return the generation to which it belongs."""
-
-    def note_late(self, message: Message, generation: Generation) -> None:
-        """Take notice of a message whose transaction began in this generation, which is over."""
-
-    def note_aborted(self, peer: Address, mailfrom: str, rcpttos: list[str], generation: Generation) -> None:
-        """Keep a transaction that was begun in this generation and not ended."""
+    from .interface import Recorder
+    from .outbox import Generation
 
 
 class RecordingChannel(SMTPChannel):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pytest_smtpd.protocol.replies import Reply
 
 #: What of an AUTH command everybody may see.
-_AUTH = re.compile(rf"AUTH ((?:{'|'.join(MECHANISM_NAMES)}) )?", re.IGNORECASE)
+_AUTH = rf"(?i)AUTH ((?:{'|'.join(MECHANISM_NAMES)}) )?"
 
 #: How many dialogues are kept, the last ones.
 MAX_DIALOGUES = 1000
@@ -45,7 +45,7 @@ class Line(NamedTuple):
         """
         text = shorten(self.text, len(self.text))
         if self.secret and not secrets:
-            match = _AUTH.match(text)
+            match = re.match(_AUTH, text)
             text = f"{match[0]}****" if match else "****"
         return f"{self.speaker}: {text}" if self.speaker else f"   ({text})"
 

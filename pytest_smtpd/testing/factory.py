@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Unpack
 
-    from .options import Options
+    from .keywords import Options
 
 P = ParamSpec("P")
 S = TypeVar("S", bound=RecordingServer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_smtpd.protocol import extensions
 from pytest_smtpd.protocol.content import MAX_CONTENT_LINE
@@ -13,50 +13,11 @@ from pytest_smtpd.protocol.directory import EXPN
 from pytest_smtpd.protocol.limits import LIMITS
 from pytest_smtpd.protocol.state import DATA_SIZE_DEFAULT, MAX_COMMAND_LINE, MAX_RECIPIENTS, Settings, check_limit
 
-from .security import Certificate, Security
+from .security import Security
 from .shown import show
 
 if TYPE_CHECKING:
-    import ssl
-
-    from pytest_smtpd.protocol.sasl import Users
     from pytest_smtpd.protocol.state import Extension
-
-
-class Options(TypedDict, total=False):
-    """The options by name, for type checkers; `Configuration` says what they mean."""
-
-    hostname: str
-    protocol: Literal["smtp", "lmtp"]
-    hide: Collection[str]
-    hide_after_tls: Collection[str] | None
-    advertise: Collection[str]
-    advertise_after_tls: Collection[str] | None
-    strict: bool
-    data_size_limit: int
-    command_size_limit: int
-    line_size_limit: int
-    max_recipients: int | None
-    max_messages: int | None
-    max_commands: int
-    max_errors: int
-    max_connections: int
-    timeout: float
-    wait_timeout: float
-    proxy_protocol: bool
-    allow_unused_rules: bool
-    directory: Mapping[str, str | Collection[str]] | None
-    tls: Literal["starttls", "implicit"] | None
-    require_tls: bool
-    ssl_context: ssl.SSLContext | None
-    certificate: Certificate | None
-    maximum_tls_version: Literal["TLSv1.2", "TLSv1.3"] | None
-    client_certificates: Literal["optional", "required"] | None
-    users: Mapping[str, str] | Users
-    require_auth: bool
-    auth_mechanisms: Collection[str] | None
-    auth_without_tls: bool | None
-    encryption_required: str | None
 
 
 @dataclass(init=False, repr=False)

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from pytest_smtpd.network.connection import Address
     from pytest_smtpd.protocol.state import Settings
 
+    from .keywords import Options
     from .message import Message
     from .mishaps import AbortedTransaction, LateMessage, TLSFailure
-    from .options import Options
 
 _OPTIONS_CHANGED = Reply(421, "Service not available, its options have changed", "4.3.2")
 

@@ -15,15 +15,8 @@ from support import RawClient
 
 from pytest_smtpd import RecordingServer
 from pytest_smtpd.plugin import INI_OPTIONS
-from pytest_smtpd.testing.options import (
-    ADDRESS_KINDS,
-    KINDS,
-    Configuration,
-    Options,
-    check_options,
-    configure,
-    parse_option,
-)
+from pytest_smtpd.testing.keywords import Options
+from pytest_smtpd.testing.options import ADDRESS_KINDS, KINDS, Configuration, check_options, configure, parse_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
