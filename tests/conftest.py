@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import signal
 
 import pytest
 
+import pytest_smtpd
+
 
 def pytest_configure() -> None:
-    """Have Ctrl-C work, which is ignored in what a shell runs in the background, and in all that this runs."""
+    """Import the whole package, and have Ctrl-C work."""
+    # What an inner run of pytester's imports first is forgotten behind it: later tests would have two of it.
+    for module in pkgutil.walk_packages(pytest_smtpd.__path__, "pytest_smtpd."):
+        importlib.import_module(module.name)
+    # A shell has it ignored in what it runs in the background, and so in all that this runs.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

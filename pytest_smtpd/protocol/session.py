@@ -76,11 +76,9 @@ class Session:
         #: After how many octets of content `mail.Arrival` is asked, in ascending order.
         self.marks: Sequence[int] = ()
         # What has come, b"" when all of it has been read, and where the rest begins.
-        self._input = b""
-        self._position = 0
+        self._input, self._position = b"", 0
         # The command line that was read last, with its end; b"" if it was too long to be kept.
-        self._line = b""
-        self._discarding = False
+        self._line, self._discarding = b"", False
         self._pending: Event | None = None
         self._output: list[bytes] = []
         # RFC 5321 2.3.8: only CRLF ends a line. Postfix, Exim and many others take LF for it, and so do we.
