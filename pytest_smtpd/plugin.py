@@ -111,9 +111,9 @@ def smtpd_server_options() -> dict[str, Any]:
 
 
 def _fixtures_of(config: pytest.Config) -> ModuleType:
-    """Return a module with the fixture that goes by the config: nothing else may have one for each session.
+    """Return a module for pytest to register, with the fixture that goes by this config.
 
-    To request `pytestconfig` would cost each test as much as all hooks of this plugin do.
+    A fixture that requests `pytestconfig` instead costs each of its tests as much again as all hooks of this plugin.
     """
 
     @pytest.fixture(scope="session")

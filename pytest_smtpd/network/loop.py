@@ -189,10 +189,7 @@ class Loop:
     def accept_from(self, listener: socket.socket, accept: Accept) -> None:
         """Accept connections on this socket; `accept` returns the protocol of each."""
         self._listeners[listener] = accept
-        # One a turn: to learn that nobody else waits costs a system call, and an exception. Where others are to be
-        # served in each turn, that would let those wait who come in numbers.
-        serve = lambda: self._accept_burst(listener) if len(self._ready) > 1 else self._accept(listener)  # noqa: E731
-        self._watch(listener.fileno(), _Reader(serve))
+        self._watch(listener.fileno(), _Reader(lambda: self._accept_ready(listener)))
 
     def accept_waiting(self) -> None:
         """Accept those who are connected already, before the loop comes to it; not all, if they are many."""
@@ -282,6 +279,14 @@ class Loop:
             call()
         except Exception as error:  # noqa: BLE001 - the loop outlives what it calls
             self.errors.append(error)
+
+    def _accept_ready(self, listener: socket.socket) -> None:
+        # One a turn: to learn that nobody else waits costs a system call, and an exception. Where others are served in
+        # the same turn, that would let those wait who come in numbers.
+        if len(self._ready) > 1:
+            self._accept_burst(listener)
+        else:
+            self._accept(listener)
 
     def _accept_burst(self, listener: socket.socket) -> None:
         for _ in range(ACCEPT_BURST):

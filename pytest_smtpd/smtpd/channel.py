@@ -127,6 +127,7 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
 
     def _greet(self) -> None:
         self._greeted = True
+        self.idle_since = self.clock()  # what came before was a handshake
         self._advance(self.session.connect())
 
     def _start_tls(self) -> None:

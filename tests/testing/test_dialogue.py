@@ -380,11 +380,13 @@ def test_tls_is_remarked(start: Callable[..., RecordingServer]) -> None:
 
 
 def test_implicit_tls_is_the_first_remark(start: Callable[..., RecordingServer]) -> None:
-    """With implicit TLS, the remark stands in front of the greeting."""
+    """With implicit TLS, the remark stands in front of the greeting, and nothing is said before it."""
     server = start(tls="implicit")
-    with smtplib.SMTP_SSL(*server.address, context=server.client_ssl_context):
-        pass
+    with smtplib.SMTP_SSL(*server.address, context=server.client_ssl_context) as client:
+        client.noop()
     assert str(one(server)).startswith("   (TLS is active)\nS: 220 ")
+    seconds = [line.seconds for line in one(server).lines]
+    assert seconds == sorted(seconds)
 
 
 @pytest.mark.parametrize("tls", ["starttls", "implicit"])
