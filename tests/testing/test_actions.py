@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import smtplib
 import socket
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -397,8 +399,15 @@ def test_pieces_end_with_the_connection(server: RecordingServer) -> None:
         client.read_reply()
         client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         client.send(b"NOOP\r\n" * 3)
+        assert client.socket.recv(1) == b"2"
     send(server)
     assert len(server.messages) == 1
+    # Until the next piece would have been due.
+    is_over = threading.Event()
+    assert server.loop is not None
+    server.call(partial(server.loop.call_later, 0.1, is_over.set))
+    assert is_over.wait(10)
+    assert server.dialogues[0].ended
 
 
 # The connection.
