@@ -129,7 +129,9 @@ def _row(result: Result) -> list[str]:
 
 
 def _number(value: float) -> str:
-    """Return a number with three digits that count."""
+    """Return a number with three digits that count; what is less than a thousandth is none."""
+    if abs(value) < 0.001:
+        return "0"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
