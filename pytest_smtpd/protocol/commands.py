@@ -33,8 +33,6 @@ class Helo(Command):
         self.is_constant = bool(self.argument) and not grammar.helo_lints(self.argument)
 
     def examine(self, state: State) -> Reply:
-        if self.is_constant:
-            return self.reply
         if not self.argument:
             raise Refusal(self._syntax_error(state))
         for lint in grammar.helo_lints(self.argument):

@@ -158,14 +158,14 @@ class _PathCommand(Command):
         judgement.tolerate_or_refuse(Lint.DUPLICATE_PARAMETER, state, self._syntax_error(state))
 
     def _pass_judgement_of_path(self, judgement: _Judgement) -> None:
+        """Note what was put up with, and refuse a path that can't be accepted."""
         for lint in judgement.tolerated:
             self.note(lint)
         if judgement.of_path is not None:
             raise Refusal(judgement.of_path)
 
-    def _pass_judgement(self, judgement: _Judgement, parameters: Parameters, state: State) -> None:
-        """Note or refuse what is to be said of the line, given the parameters of the transaction's MAIL."""
-        self._pass_judgement_of_path(judgement)
+    def _pass_judgement_of_parameters(self, judgement: _Judgement, parameters: Parameters, state: State) -> None:
+        """Refuse what can't be accepted, or what needs others among the parameters of the transaction's MAIL."""
         if judgement.of_parameters is not None:
             raise Refusal(judgement.of_parameters)
         if judgement.is_international and ("SMTPUTF8", None) not in parameters:
@@ -194,7 +194,7 @@ class Mail(_PathCommand):
         if state.transaction is not None:
             return NESTED_MAIL
         if judgement is not None:
-            self._pass_judgement(judgement, self.parameters, state)
+            self._pass_judgement_of_parameters(judgement, self.parameters, state)
         if 0 < state.settings.max_messages <= state.messages:
             return TOO_MANY_MESSAGES
         return MAIL_OK
@@ -233,8 +233,10 @@ class Rcpt(_PathCommand):
             return NEED_MAIL
         if transaction.chunks is not None:
             return NEED_BDAT
-        if self._judgement is not None:
-            self._pass_judgement(self._judgement, transaction.parameters, state)
+        judgement = self._judgement
+        if judgement is not None:
+            self._pass_judgement_of_path(judgement)
+            self._pass_judgement_of_parameters(judgement, transaction.parameters, state)
         full = 0 < state.settings.max_recipients <= len(transaction.forward_paths)
         return TOO_MANY_RECIPIENTS if full else RCPT_OK
 

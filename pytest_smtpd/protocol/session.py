@@ -258,9 +258,7 @@ class Session:
                 guard(event.stage, state)
             if self._input and isinstance(event, Command):
                 event = self._check_pipelining(event)
-                reply = NOT_SYNCHRONIZED if event.refused_for_haste else event.examine(state)
-            else:
-                reply = event.examine(state)
+            reply = NOT_SYNCHRONIZED if event.refused_for_haste else event.examine(state)
         except Refusal as refusal:
             reply = refusal.reply
         if reply is not event.reply:
