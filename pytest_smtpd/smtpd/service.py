@@ -253,10 +253,11 @@ class Service(Sessions):
                 self.errors += loop.errors
                 loop.errors.clear()
             self._loop = None
+            ended = self._ended  # the next one begins another
         try:
             self.stopped()
         finally:
-            self._ended.set()
+            ended.set()
 
     # A break.
 

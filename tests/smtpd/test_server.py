@@ -742,6 +742,29 @@ def test_servers_that_start_are_not_served_by_loop(classic: Callable[[], Server]
     assert threading.current_thread() not in server.threads
 
 
+class Restarting(Server):
+    """A server that another thread starts again in the moment in which `smtpd.loop` has let go of it."""
+
+    restarts = 1
+
+    def stopped(self) -> None:
+        """Wait for the other thread."""
+        if self.restarts:
+            self.restarts -= 1
+            with in_thread(self.start):
+                pass
+
+
+def test_who_closes_waits_for_no_other_end_than_that() -> None:
+    """`close` returns when `smtpd.loop` has let go of the server, also if it is served again by then."""
+    server = Restarting()
+    with contextlib.closing(server), in_thread(smtpd.loop):
+        assert is_open(server)
+        with in_thread(server.close):  # it is joined at the end of the block
+            pass
+        assert is_open(server)
+
+
 def test_recording_servers_are_not_served_by_loop() -> None:
     """`smtpd.loop()` leaves alone RecordingServers, whether they are started or not."""
     server = RecordingServer()
