@@ -18,7 +18,7 @@ from collections import deque
 from typing import TYPE_CHECKING, TypeAlias
 from typing import Protocol as Interface
 
-from .connection import Address, Connection, Protocol, Timer
+from .connection import READ_SIZE, Address, Connection, Protocol, Timer
 from .listening import INHERITS_NODELAY, close_listener, send_at_once
 from .poller import READABLE, make_poller
 
@@ -96,9 +96,10 @@ class Loop:
     def call(self, call: Callable[[], None]) -> None:
         """Have this called in the thread that runs the loop; at once if it is this one, or if none does."""
         self._calls.append(call)
-        # A full pipe wakes as well as one octet more; a closed one is nobody's.
-        with contextlib.suppress(OSError):
-            self._waker.send(b"\0")
+        if not self.runs_here:
+            # A full pipe wakes as well as one octet more; a closed one is nobody's.
+            with contextlib.suppress(OSError):
+                self._waker.send(b"\0")
         self._make_calls_unless_run()
 
     @property
@@ -246,9 +247,9 @@ class Loop:
         self._call(connection.protocol.connection_lost)
 
     def _wake(self) -> None:
-        # All that is in the pipe at the most; or it is closed: the same batch of events has ended the loop.
+        # What is left of it wakes again. Or it is closed: the same batch of events has ended the loop.
         with contextlib.suppress(OSError):
-            self._waking.recv(65_536)
+            self._waking.recv(READ_SIZE)
         self._make_calls()
 
     def _make_calls_unless_run(self) -> None:
