@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
 import inspect
 import re
 import smtplib
@@ -12,7 +11,7 @@ import pytest
 from readme import BLOCKS, README
 
 from pytest_smtpd import RecordingServer
-from pytest_smtpd.testing.options import Configuration
+from pytest_smtpd.testing.options import KINDS, Configuration
 
 TEXT = [code for language, code in BLOCKS if language == "text"]
 PYTHON = [code for language, code in BLOCKS if language == "python"]
@@ -128,5 +127,5 @@ def test_the_options_are_all_of_them() -> None:
     }
     parameters = inspect.signature(RecordingServer).parameters.values()
     address = {parameter.name: parameter.default for parameter in parameters if parameter.name != "options"}
-    options = {field.name: field.default for field in dataclasses.fields(Configuration) if field.init}
+    options = {name: getattr(Configuration, name) for name in KINDS}
     assert documented == address | options

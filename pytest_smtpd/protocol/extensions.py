@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from copy import copy
 from typing import TYPE_CHECKING
 
 from .auth import AUTH
@@ -91,7 +91,9 @@ def only(extension: Extension, *, secure: bool) -> Extension:
     def parameter(settings: Settings, is_secure: bool) -> str | None:  # noqa: FBT001 - an Extension's
         return extension.parameter(settings, is_secure) if is_secure == secure else None
 
-    return replace(extension, parameter=parameter)
+    limited = copy(extension)
+    limited.parameter = parameter
+    return limited
 
 
 def announced(before: Iterable[Extension], after: Iterable[Extension]) -> tuple[Extension, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Self
 
 #: RFC 5321 4.5.3.1.5: a reply line, code and CRLF included, has 512 octets at most.
@@ -25,11 +26,12 @@ PERMANENT = 500
 #: What is left of a line beside "250-", "5.123.123 " and CRLF.
 _MAX_TEXT = MAX_REPLY_LINE - 4 - 10 - 2
 
-_REPLY_LINE = re.compile(r"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL)
+#: A line of a reply: code, mark, text.
+REPLY_LINE = r"(?s)([2-5][0-9]{2})(?:([ -])(.*))?"
 _ENHANCED = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}(?= |\Z)")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Reply:
     """An SMTP reply.
 
@@ -48,11 +50,9 @@ class Reply:
     is_intermediate: bool = field(init=False, repr=False, compare=False)
     #: Whether it is a transient or permanent negative reply, 4yz or 5yz.
     is_negative: bool = field(init=False, repr=False, compare=False)
-    #: The octets on the wire, without and with enhanced status codes; see `to_bytes`.
-    wire: tuple[bytes, bytes] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Derive and format once: the same few replies are sent over and over."""
+        """Check, and derive what is asked with each command."""
         if not 200 <= self.code <= 599:  # noqa: PLR2004
             msg = f"an SMTP reply code is from 200 to 599, not {self.code}"
             raise ValueError(msg)
@@ -62,14 +62,22 @@ class Reply:
         if self.enhanced and self.enhanced[0] != str(self.code)[0]:
             msg = f"the enhanced status code {self.enhanced} contradicts the reply code {self.code} (RFC 2034 4)"
             raise ValueError(msg)
-        # A challenge is one line, which may be longer than others (RFC 4954 4).
+        if self.utf8:
+            self.text.encode()  # now, where it was written, and not when it is sent
+        vars(self).update(
+            is_positive=self.code < INTERMEDIATE,
+            is_intermediate=INTERMEDIATE <= self.code < NEGATIVE,
+            is_negative=self.code >= NEGATIVE,
+        )
+
+    @cached_property
+    def wire(self) -> tuple[bytes, bytes]:
+        """The octets on the wire, without and with enhanced status codes; see `to_bytes`."""
+        # Made when it is first sent, as most replies never are. A challenge is one line, which may be longer than
+        # others (RFC 4954 4).
         width = MAX_CHALLENGE if self.code == CHALLENGE else _MAX_TEXT
         lines = _fold(self.text, width, utf8=self.utf8)
-        derive = object.__setattr__
-        derive(self, "is_positive", self.code < INTERMEDIATE)
-        derive(self, "is_intermediate", INTERMEDIATE <= self.code < NEGATIVE)
-        derive(self, "is_negative", self.code >= NEGATIVE)
-        derive(self, "wire", (_format(self.code, lines), _format(self.code, self._preface(lines))))
+        return _format(self.code, lines), _format(self.code, self._preface(lines))
 
     def _preface(self, lines: list[str]) -> list[str]:
         """Put the enhanced status code before each line that has none of its own (RFC 2034 4)."""
@@ -85,7 +93,7 @@ class Reply:
 
         Raises ValueError when it is none: no code, or lines whose codes differ.
         """
-        matches = [_REPLY_LINE.fullmatch(line) for line in text.splitlines() or [""]]
+        matches = [re.fullmatch(REPLY_LINE, line) for line in text.splitlines() or [""]]
         codes = {match[1] for match in matches if match}
         well_formed = [match for match in matches if match and (match[2] == "-" or match is matches[-1])]
         if len(codes) != 1 or len(well_formed) != len(matches) or matches[-1] is None or matches[-1][2] == "-":
@@ -109,11 +117,9 @@ class Reply:
 class RawReply(Reply):
     """Any octets for a reply; its code is what the session goes by."""
 
-    __slots__ = ()
-
     def __init__(self, code: int, octets: bytes = b"") -> None:
         super().__init__(code)
-        object.__setattr__(self, "wire", (octets, octets))
+        vars(self)["wire"] = octets, octets
 
     def __eq__(self, other: object) -> bool:
         """Compare with any other."""

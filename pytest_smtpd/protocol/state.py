@@ -60,24 +60,33 @@ def check_limit(name: str, limit: float) -> None:
         raise ValueError(msg)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Extension:
     """A service extension (RFC 5321 2.2): what EHLO says of it, and which parameters it brings."""
 
-    keyword: str
-    #: Returns what follows the keyword in the EHLO reply, given whether TLS is active; None: it is not offered now.
-    parameter: Callable[[Settings, bool], str | None] = lambda _settings, _secure: ""
-    mail_parameters: Mapping[str, ParameterCheck] = field(default_factory=dict)
-    rcpt_parameters: Mapping[str, ParameterCheck] = field(default_factory=dict)
-    #: By how many octets it lengthens the command lines of a verb.
-    longer_lines: Mapping[str, int] = field(default_factory=dict)
-    #: The keyword of an extension without which this one may not be offered.
-    needs: str = ""
+    def __init__(  # noqa: PLR0913 - by name, and most have one or two
+        self,
+        keyword: str,
+        *,
+        parameter: Callable[[Settings, bool], str | None] = lambda _settings, _secure: "",
+        mail_parameters: Mapping[str, ParameterCheck] | None = None,
+        rcpt_parameters: Mapping[str, ParameterCheck] | None = None,
+        longer_lines: Mapping[str, int] | None = None,
+        needs: str = "",
+    ) -> None:
+        self.keyword = keyword
+        #: Returns what follows the keyword in the EHLO reply, given whether TLS is active; None: it is not offered now.
+        self.parameter = parameter
+        self.mail_parameters = mail_parameters or {}
+        self.rcpt_parameters = rcpt_parameters or {}
+        #: By how many octets it lengthens the command lines of a verb.
+        self.longer_lines = longer_lines or {}
+        #: The keyword of an extension without which this one may not be offered.
+        self.needs = needs
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class Settings:
-    """What the server's sessions have in common.
+    """What the server's sessions have in common, which changes for none of them.
 
     `data_size_limit` is in octets, 0 for none. `utf8_commands` says whether non-ASCII command lines are
     read as UTF-8; None: where SMTPUTF8 is offered (RFC 6531 3.1). `strict` refuses what clients must not
@@ -147,15 +156,14 @@ class Settings:
             self.rcpt_parameters.update(extension.rcpt_parameters)
             for verb, octets in extension.longer_lines.items():
                 self.line_limits[verb] = self.line_limits.get(verb, self.command_size_limit) + octets
-        derive = object.__setattr__
         # How much of a line a session holds at the most.
-        derive(self, "longest_line", max(self.line_limits.values(), default=self.command_size_limit))
-        derive(self, "keywords", frozenset(extension.keyword for extension in self.extensions))
-        derive(self, "ehlo_replies", (self._ehlo_reply(secure=False), self._ehlo_reply(secure=True)))
-        derive(self, "helo_reply", Reply(250, self.hostname))
-        derive(self, "greeting", Reply(220, f"{self.hostname} {'LMTP' if self.lmtp else 'ESMTP'} pytest-smtpd-server"))
+        self.longest_line = max(self.line_limits.values(), default=self.command_size_limit)
+        self.keywords = frozenset(extension.keyword for extension in self.extensions)
+        self.ehlo_replies = self._ehlo_reply(secure=False), self._ehlo_reply(secure=True)
+        self.helo_reply = Reply(250, self.hostname)
+        self.greeting = Reply(220, f"{self.hostname} {'LMTP' if self.lmtp else 'ESMTP'} pytest-smtpd-server")
         if self.utf8_commands is None:
-            derive(self, "utf8_commands", "SMTPUTF8" in self.keywords)
+            self.utf8_commands = "SMTPUTF8" in self.keywords
 
     def _ehlo_reply(self, *, secure: bool) -> Reply:
         offered = [(extension.keyword, extension.parameter(self, secure)) for extension in self.extensions]

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from pytest_smtpd.protocol.replies import Reply
+from pytest_smtpd.protocol.replies import REPLY_LINE, Reply
 
 from .envelope import Features
 
@@ -37,7 +37,6 @@ LAST_WORDS_SECONDS = 1.0
 #: How many digits the size that it offers may have (RFC 1870 3).
 MAX_SIZE_DIGITS = 20
 _READY, _OK = 220, 250
-_REPLY_LINE = re.compile(r"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,7 +241,7 @@ class Upstream(smtplib.SMTP):
         while True:
             line = self._read_line(deadline, left)
             left -= len(line)
-            match = _REPLY_LINE.fullmatch(line.decode("utf-8", "backslashreplace").removesuffix("\r"))
+            match = re.fullmatch(REPLY_LINE, line.decode("utf-8", "backslashreplace").removesuffix("\r"))
             if match is None:
                 msg = f"it said {line[:80]!r}, which is no reply"
                 raise smtplib.SMTPServerDisconnected(msg)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -65,8 +64,7 @@ class Criteria:
         for name, expected in criteria.items():
             _check_name(name)
             check_expected(name, expected)
-        # Now, as some objects print differently once they were compared.
-        self._criteria = [_Criterion(name, expected, show_expected(expected)) for name, expected in criteria.items()]
+        self._criteria = [_Criterion(name, expected) for name, expected in criteria.items()]
 
     def __str__(self) -> str:
         return ", ".join(f"{criterion.name}={criterion.shown}" for criterion in self._criteria)
@@ -106,13 +104,14 @@ def _check_name(name: str) -> None:
         raise TypeError(msg)
 
 
-@dataclass(slots=True, eq=False, repr=False)
 class _Criterion:
     """What is expected of one attribute, and how that prints."""
 
-    name: str
-    expected: Any
-    shown: str
+    def __init__(self, name: str, expected: Any) -> None:
+        self.name = name
+        self.expected = expected
+        # Now, as some objects print differently once they were compared.
+        self.shown = show_expected(expected)
 
     def is_met(self, message: Message) -> bool:
         """Whether the message meets it; notes the criterion on what a function raises."""

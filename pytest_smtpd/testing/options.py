@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_smtpd.protocol import extensions
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from pytest_smtpd.protocol.state import Extension
 
 
-@dataclass(init=False, repr=False)
 class Configuration(Security):
     """All options of a server with their values.
 
@@ -45,7 +43,7 @@ class Configuration(Security):
     """
 
     #: What sessions that follow go by.
-    settings: Settings = field(init=False, repr=False, compare=False)
+    settings: Settings
 
     hostname: str = "localhost"
     protocol: Literal["smtp", "lmtp"] = "smtp"
@@ -67,6 +65,12 @@ class Configuration(Security):
     proxy_protocol: bool = False
     allow_unused_rules: bool = False
     directory: Mapping[str, str | Collection[str]] | None = None
+
+    def __eq__(self, other: object) -> bool:
+        """Compare all options, also those that follow from others."""
+        return isinstance(other, Configuration) and all(getattr(self, name) == getattr(other, name) for name in KINDS)
+
+    __hash__ = None  # type: ignore[assignment]
 
     def _settle(self) -> None:
         """Check what `Settings` doesn't, too."""
@@ -184,16 +188,22 @@ def _read_option(name: str, value: Any, kinds: Mapping[str, Kind]) -> Any:
 # What values options have.
 
 
-@dataclass(slots=True, eq=False, repr=False)
 class Kind:
     """A kind of value: how errors describe it, whether a value is one, and how it is read from text."""
 
-    description: str
-    accepts: Callable[[Any], bool]
-    #: Raises ValueError for a text that is none.
-    parse: Callable[[str], Any] = str
-    #: Returns what is kept of a value, which is not to change when the caller's does.
-    copy: Callable[[Any], Any] = lambda value: value
+    def __init__(
+        self,
+        description: str,
+        accepts: Callable[[Any], bool],
+        parse: Callable[[str], Any] = str,
+        copy: Callable[[Any], Any] = lambda value: value,
+    ) -> None:
+        self.description = description
+        self.accepts = accepts
+        #: Raises ValueError for a text that is none.
+        self.parse = parse
+        #: Returns what is kept of a value, which is not to change when the caller's does.
+        self.copy = copy
 
 
 def _is_directory(value: object) -> bool:
@@ -273,4 +283,4 @@ KINDS = {
 _LASTING = (str, bool, int, float, tuple, type(None))
 #: Where a server listens.
 ADDRESS_KINDS = {"host": _TEXT, "port": _COUNT}
-_MAY_BE_NONE = {option.name for option in fields(Configuration) if option.default is None}
+_MAY_BE_NONE = {name for name in KINDS if getattr(Configuration, name) is None}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from pytest_smtpd.protocol.auth import AUTH, MECHANISM_NAMES
@@ -25,7 +24,6 @@ Certificate: TypeAlias = Literal["expired", "not-yet-valid", "wrong-host", "self
 _USUAL_MECHANISMS = ("PLAIN", "LOGIN")
 
 
-@dataclass(init=False, repr=False, eq=False)
 class Security:
     """How connections are encrypted and clients authenticate.
 
@@ -59,7 +57,8 @@ class Security:
 
     def __init__(self, **options: Any) -> None:
         """Take the options whose names and types are checked; the others have their defaults."""
-        vars(self).update(options)  # a dataclass compiles a function for it, at the first test of each session
+        # No dataclass, which compiles its functions anew at the first test of each session.
+        vars(self).update(options)
         self._settle()
 
     def _settle(self) -> None:

@@ -239,6 +239,13 @@ def test_both_codes_are_of_one_class(code: int, enhanced: str) -> None:
         Reply(code, "OK", enhanced)
 
 
+def test_a_text_that_has_no_utf8_is_refused_at_once() -> None:
+    """What can't be sent as UTF-8 is refused where the reply is made, not where it is sent."""
+    with pytest.raises(UnicodeEncodeError, match="surrogates not allowed"):
+        Reply(550, "No \ud800", utf8=True)
+    assert Reply(550, "No \ud800").to_bytes() == b"550 No \\ud800\r\n"
+
+
 @pytest.mark.parametrize(
     ("code", "is_positive", "is_intermediate", "is_negative"),
     [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import smtplib
 import ssl
@@ -17,6 +16,7 @@ from pytest_smtpd import RecordingServer
 from pytest_smtpd.plugin import INI_OPTIONS
 from pytest_smtpd.testing.keywords import Options
 from pytest_smtpd.testing.options import ADDRESS_KINDS, KINDS, Configuration, check_options, configure, parse_option
+from pytest_smtpd.testing.security import Security
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,15 +41,15 @@ def keywords(server: RecordingServer) -> set[str]:
 
 def test_all_tables_have_the_same_options() -> None:
     """What type checkers know, what is configured, what is checked and what the ini-file may say are the same names."""
-    fields = {field.name for field in dataclasses.fields(Configuration) if field.init}
-    assert set(Options.__annotations__) == set(KINDS) == fields
+    configured = set(Security.__annotations__) | set(Configuration.__annotations__) - {"settings"}
+    assert set(Options.__annotations__) == set(KINDS) == configured
     # Functions and objects are no text.
     assert set(INI_OPTIONS) == {*KINDS, *ADDRESS_KINDS} - {"users", "directory", "ssl_context"}
 
 
 def test_defaults_are_possible_values() -> None:
     """Each default passes the check of its own option."""
-    defaults = {field.name: field.default for field in dataclasses.fields(Configuration) if field.init}
+    defaults = {name: getattr(Configuration, name) for name in KINDS}
     assert configure(defaults) == configure({}) == Configuration()
 
 
