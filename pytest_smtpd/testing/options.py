@@ -38,8 +38,7 @@ class Configuration(Security):
     - `directory` has addresses by name, or lists of them, which VRFY and EXPN then know.
     - Those of TLS and AUTH are the options of `Security`.
 
-    Raises TypeError for a name that no option has and for a value of a wrong type, ValueError for one that
-    makes no sense.
+    Raises ValueError for values that make no sense.
     """
 
     #: What sessions that follow go by.
@@ -122,16 +121,14 @@ def read_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def configure(options: Mapping[str, Any]) -> Configuration:
-    """Return the configuration with these options, all others having their defaults.
+    """Return the configuration with these options, which `read_options` has read; all others have their defaults.
 
-    Raises TypeError for a name that no option has and for a value of a wrong type, ValueError for one that
-    makes no sense; the text names the option.
+    Raises ValueError for a value that makes no sense; the text names the option.
     """
     __tracebackhide__ = True
-    given = read_options(options)
-    if all(isinstance(value, _LASTING) for value in given.values()):
-        return _make_configuration(tuple(given.items()))
-    return Configuration(**given)
+    if all(isinstance(value, _LASTING) for value in options.values()):
+        return _make_configuration(tuple(options.items()))
+    return Configuration(**options)
 
 
 @functools.lru_cache(32)

@@ -13,6 +13,9 @@ from .shown import MAX_LISTED
 if TYPE_CHECKING:
     from .message import Message
 
+#: Every message meets them.
+_NO_CRITERIA = Criteria({})
+
 #: For how many messages a failure shows what differs.
 _NEAREST = 3
 
@@ -23,12 +26,12 @@ class Messages(Sequence["Message"]):
     def __init__(
         self,
         messages: list[Message],
-        criteria: Criteria | None = None,
+        criteria: Criteria = _NO_CRITERIA,
         received: Messages | None = None,
         circumstances: Callable[[], list[str]] = list,
     ) -> None:
         self._messages = messages
-        self._criteria = criteria or Criteria({})
+        self._criteria = criteria
         #: All messages among which the criteria chose.
         self._received = self if received is None else received
         #: Tells what else has happened, for those who look for a message that is not there.
@@ -96,7 +99,7 @@ class Messages(Sequence["Message"]):
     @property
     def summary(self) -> str:
         """The messages, a line each."""
-        return "\n".join(_listing(list(self), Criteria({})))
+        return "\n".join(_listing(list(self), _NO_CRITERIA))
 
     def explain(self, expected: str, ending: str = "") -> str:
         """Say what was expected, what came, for the nearest messages what differs, and what else has happened.

@@ -145,8 +145,8 @@ VALUES = {name: value for name, (_, value) in INI.items() if value is not None}
 #: What these values come to.
 CHECKS = f"""
     def test_options(smtpd_server):
-        from pytest_smtpd.testing.options import configure
-        assert smtpd_server._configuration == configure({VALUES!r})
+        from pytest_smtpd.testing.options import configure, read_options
+        assert smtpd_server._configuration == configure(read_options({VALUES!r}))
         assert smtpd_server.settings.ehlo_replies == smtpd_server._configuration.settings.ehlo_replies
         assert (smtpd_server.max_connections, smtpd_server.timeout, smtpd_server.wait_timeout) == (9, 10.0, 2.5)
         assert smtpd_server.ssl_context is not None
