@@ -56,28 +56,41 @@ def reset(server: Server) -> None:
     gc.collect()
 
 
-def start_and_stop(server: Server, times: int, clients: int) -> float:
-    """Return the seconds that another such server takes to greet and to stop, with so many clients; the median."""
-    return statistics.median(_start_and_stop(type(server)(), clients) for _ in range(times))
+def start_and_stop(server: Server, times: int) -> float:
+    """Return the seconds that another such server takes to greet its first client, and to stop; the median."""
+    return statistics.median(_start_and_stop(type(server)()) for _ in range(times))
 
 
-def _start_and_stop(server: Server, clients: int) -> float:
+def _start_and_stop(server: Server) -> float:
     start = perf_counter()
     server.start()
+    with _connect(server) as client:
+        client.recv(512)  # its greeting
+        started = perf_counter() - start
+        client.sendall(b"QUIT\r\n")
+        while client.recv(512):
+            pass
+    return started + _stop(server)
+
+
+def stop_with_clients(server: Server, times: int, clients: int) -> float:
+    """Return the seconds that another such server takes to stop while so many clients are connected; the median."""
+    return statistics.median(_stop_with_clients(type(server)(), clients) for _ in range(times))
+
+
+def _stop_with_clients(server: Server, clients: int) -> float:
+    server.start()
     with contextlib.ExitStack() as stack:
-        with _connect(server) as client:
-            started = perf_counter() - start
-            client.sendall(b"QUIT\r\n")
-            while client.recv(512):
-                pass
-        for _ in range(clients):
-            stack.enter_context(_connect(server))
-        stop = perf_counter()
-        server.stop()
-        return started + perf_counter() - stop
+        for client in [stack.enter_context(_connect(server)) for _ in range(clients)]:
+            client.recv(512)  # its greeting
+        return _stop(server)
+
+
+def _stop(server: Server) -> float:
+    start = perf_counter()
+    server.stop()
+    return perf_counter() - start
 
 
 def _connect(server: Server) -> socket.socket:
-    client = socket.create_connection(server.address, timeout=10)
-    client.recv(512)
-    return client
+    return socket.create_connection(server.address, timeout=10)

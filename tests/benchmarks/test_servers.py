@@ -17,17 +17,23 @@ if TYPE_CHECKING:
 
     from benchmarks.processes import Process, PythonProcess
     from benchmarks.race import Race
+    from benchmarks.servers import Server
 
 
-@pytest.mark.parametrize(("name", "clients"), [("startstop", 0), ("startstop-open", 5)])
-def test_start_and_stop(
-    race: Race, python_servers: Mapping[str, Callable[[], PythonProcess]], name: str, clients: int
-) -> None:
-    """A server starts, greets and stops, with clients that are still connected or without."""
+#: What is done with other servers of a kind, in its own process.
+LIVES: dict[str, Callable[[Server, int], float]] = {
+    "startstop": inside.start_and_stop,
+    "startstop-open": partial(inside.stop_with_clients, clients=5),
+}
+
+
+@pytest.mark.parametrize("name", LIVES)
+def test_start_and_stop(race: Race, python_servers: Mapping[str, Callable[[], PythonProcess]], name: str) -> None:
+    """A server starts, greets and stops; and it stops with clients that are still connected."""
 
     def prepare(contestant: Callable[[], PythonProcess]) -> Callable[[], Sequence[float]]:
         process = race.open(contestant)
-        return lambda: (process.run(inside.start_and_stop, race.scaled(10), clients) * 1e3,)
+        return lambda: (process.run(LIVES[name], race.scaled(10)) * 1e3,)
 
     race.run([Figure(name, "ms", "less", 1, "best")], python_servers, prepare)
 
