@@ -280,12 +280,18 @@ class Connection:
 
     def abort(self) -> None:
         """Close now, whatever has not been sent."""
+        self._closing = True
         self._end_handshake()
         self._loop.forget(self)
 
     @property
+    def is_closing(self) -> bool:
+        """Whether it was closed, or will be as soon as all is sent."""
+        return self._closing
+
+    @property
     def is_closed(self) -> bool:
-        """Whether there is a socket any more."""
+        """Whether there is no socket any more."""
         return self.socket.fileno() < 0
 
     @property

@@ -94,4 +94,5 @@ def close_listener(listener: socket.socket) -> None:
     path = listener.getsockname() if listener.fileno() >= 0 else None
     listener.close()
     if isinstance(path, str):
-        Path(path).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it is gone, or not to be removed any more
+            Path(path).unlink()

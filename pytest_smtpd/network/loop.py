@@ -37,7 +37,8 @@ ACCEPT_RETRY = 0.1
 MAX_WAIT = 86_400.0
 
 
-Accept: TypeAlias = "Callable[[Connection], Protocol]"
+#: Returns what is done with a connection; None: nothing, it is closed.
+Accept: TypeAlias = "Callable[[Connection], Protocol | None]"
 
 
 class Watched(Interface):
@@ -115,26 +116,32 @@ class Loop:
     @contextlib.contextmanager
     def held(self) -> Iterator[bool]:
         """Keep other threads from making calls meanwhile; say whether the loop has not ended."""
-        with self._running:
-            yield not self._closed
-        self._make_calls_unless_run()
+        try:
+            with self._running:
+                yield not self._closed
+        finally:
+            self._make_calls_unless_run()
 
     # In the loop's thread.
 
     def run(self) -> None:
         """Serve until nothing listens any more."""
-        with self._serving():
-            while not self._closed:
-                self._turn(MAX_WAIT)
-        self._make_calls_unless_run()
+        try:
+            with self._serving():
+                while not self._closed:
+                    self._turn(MAX_WAIT)
+        finally:
+            self._make_calls_unless_run()
 
     def run_once(self, timeout: float | None = None) -> None:
         """Wait for something to happen, at most `timeout` seconds (None: for ever), and deal with it."""
-        with self._serving():
-            if not self._closed:
-                self._turn(MAX_WAIT if timeout is None else min(timeout, MAX_WAIT))
-                self._run_timers()
-        self._make_calls_unless_run()
+        try:
+            with self._serving():
+                if not self._closed:
+                    self._turn(MAX_WAIT if timeout is None else min(timeout, MAX_WAIT))
+                    self._run_timers()
+        finally:
+            self._make_calls_unless_run()
 
     @contextlib.contextmanager
     def _serving(self) -> Iterator[None]:
@@ -164,11 +171,17 @@ class Loop:
                 continue  # what was served before has closed it
             try:
                 watched.serve()
-            except Exception as error:  # noqa: BLE001 - one client's failure must not end the others
+            except BaseException as error:  # noqa: BLE001 - one client's failure must not end the others
                 self._fail(watched, error)
 
-    def _fail(self, watched: Watched, error: Exception) -> None:
+    def _keep(self, error: BaseException) -> None:
+        """Keep what protocols and calls raise: also pytest.fail(), which must not end a thread that serves."""
+        if not isinstance(error, Exception) and threading.current_thread() is threading.main_thread():
+            raise error  # Ctrl-C, or what a signal handler raises: it ends who serves
         self.errors.append(error)
+
+    def _fail(self, watched: Watched, error: BaseException) -> None:
+        self._keep(error)
         watched.abort()
 
     def _poll_in_main_thread(self, timeout: float) -> list[tuple[int, int]]:
@@ -192,10 +205,9 @@ class Loop:
         self._listeners[listener] = accept
         self._watch(listener.fileno(), _Reader(lambda: self._accept_ready(listener)))
 
-    def accept_waiting(self) -> None:
-        """Accept those who are connected already, before the loop comes to it; not all, if they are many."""
-        for listener in list(self._listeners):
-            self._accept_burst(listener)
+    def accept_waiting(self) -> bool:
+        """Accept those who are connected already, before the loop comes to it; say whether these were all."""
+        return all(self._accept_burst(listener) for listener in list(self._listeners))
 
     def stop_listening(self, listener: socket.socket) -> None:
         """Close this socket; with the last one all connections, and the loop itself."""
@@ -255,9 +267,13 @@ class Loop:
     def _make_calls_unless_run(self) -> None:
         """Make the calls that wait if no thread runs the loop: neither side may leave them to the other."""
         while self._calls and self._running.acquire(blocking=False):
+            before, self._runner = self._runner, threading.get_ident()
             try:
                 self._make_calls()
+                if not before:
+                    self._run_timers()  # a hook that was called may have put off something until it returns
             finally:
+                self._runner = before
                 self._running.release()
 
     def _make_calls(self) -> None:
@@ -278,8 +294,8 @@ class Loop:
     def _call(self, call: Callable[[], None]) -> None:
         try:
             call()
-        except Exception as error:  # noqa: BLE001 - the loop outlives what it calls
-            self.errors.append(error)
+        except BaseException as error:  # noqa: BLE001 - the loop outlives what it calls
+            self._keep(error)
 
     def _accept_ready(self, listener: socket.socket) -> None:
         # One a turn: to learn that nobody else waits costs a system call, and an exception. Where others are served in
@@ -289,10 +305,9 @@ class Loop:
         else:
             self._accept(listener)
 
-    def _accept_burst(self, listener: socket.socket) -> None:
-        for _ in range(ACCEPT_BURST):
-            if not self._accept(listener):
-                break
+    def _accept_burst(self, listener: socket.socket) -> bool:
+        """Accept those who are connected, up to a number; say whether these were all."""
+        return not all(self._accept(listener) for _ in range(ACCEPT_BURST))
 
     def _accept(self, listener: socket.socket) -> bool:
         """Accept one of those who are connected; say whether there may be more."""
@@ -329,19 +344,23 @@ class Loop:
             send_at_once(accepted)
         connection = Connection(self, accepted, peer)
         try:
-            connection.protocol = accept(connection)
-        except Exception as error:  # noqa: BLE001 - one client's failure must not end the others
-            self.errors.append(error)
+            protocol = accept(connection)
+        except BaseException as error:  # noqa: BLE001 - one client's failure must not end the others
+            accepted.close()
+            self._keep(error)
+            return
+        if protocol is None:
             accepted.close()
             return
+        connection.protocol = protocol
         self._connections.add(connection)
-        if self._closed:  # `accept` has ended the loop
+        if self._closed or connection.is_closing:  # `accept` has ended the loop, or the connection
             connection.abort()
             return
         self._watch(accepted.fileno(), connection)
         try:
             connection.protocol.connection_made()
-        except Exception as error:  # noqa: BLE001 - one client's failure must not end the others
+        except BaseException as error:  # noqa: BLE001 - one client's failure must not end the others
             self._fail(connection, error)
 
     def read_large(self, connection: Connection) -> None:

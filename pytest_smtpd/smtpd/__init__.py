@@ -75,7 +75,10 @@ def close_all(map: dict[int, SMTPServer] | None = None, ignore_all: bool = False
     servers = socket_map if map is None else map
     errors: list[BaseException] = []
     for server in list(servers.values()):
-        server.close()
+        try:
+            server.close()
+        except Exception as error:  # noqa: BLE001 - of a hook: all are closed
+            errors.append(error)
         errors += server.take_errors()
     if not ignore_all:
         raise_together(errors, "the servers")
@@ -94,7 +97,7 @@ def __getattr__(name: str) -> Any:
 
 def _run_common_loop(servers: list[SMTPServer], timeout: float) -> None:
     """Run the one loop that serves all of these once."""
-    common = next((server.loop for server in servers if server.loop), None) or Loop()
+    common = next((loop for server in servers if (loop := server.common_loop)), None) or Loop()
     # While it is held, other threads that close servers wait for `run_once` to do it.
     with common.held() as is_open:
         for server in servers if is_open else ():

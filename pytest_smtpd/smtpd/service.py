@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 from pytest_smtpd.network.listening import close_listener, hold, listen, listen_again
 from pytest_smtpd.network.loop import Loop
@@ -56,8 +56,6 @@ class Service(Sessions):
         self.errors: list[BaseException] = []
         #: Where hooks run that may block; see `SMTPChannel.answer_later`.
         self.workers = Workers(f"{type(self).__name__} worker", self.max_connections or MAX_WORKERS)
-        # Held whenever one of these changes, and never while waiting: hooks may call `close`, too.
-        self._changing = threading.RLock()
         self._thread: threading.Thread | None = None
         self._closing = False
         self._ended = threading.Event()
@@ -87,9 +85,10 @@ class Service(Sessions):
 
     def take_errors(self) -> list[BaseException]:
         """Return what hooks have raised, and forget it: whoever asks sees to it that it is noticed."""
-        taken = self.errors[:]
-        del self.errors[: len(taken)]  # and nothing that comes meanwhile
-        return taken
+        with self._changing:  # nobody else takes them, too
+            taken = self.errors[:]
+            del self.errors[: len(taken)]  # and nothing that comes meanwhile
+            return taken
 
     # Beginning.
 
@@ -112,6 +111,13 @@ class Service(Sessions):
         except BaseException:  # Ctrl-C
             self.close()
             raise
+        self.workers.join()  # a hook that goes on could close what serves next
+
+    @property
+    def common_loop(self) -> Loop | None:
+        """What serves for `smtpd.loop`, if that has begun; not a loop of the server's own."""
+        with self._changing:
+            return None if self._serves_by_itself else self._loop
 
     def attach(self, loop: Loop) -> None:
         """Have the loop of `smtpd.loop` serve, unless the server is closed or has a loop."""
@@ -133,19 +139,25 @@ class Service(Sessions):
             self.socket, self._holder = self._holder, None
         self._is_down = False
 
-    def _begin(self, *, threaded: bool) -> Loop | None:
+    def _begin(self, *, threaded: bool, ends_break: bool = False) -> Loop | None:
         """Get a loop of the server's own; None if it has one."""
         while True:
             with self._changing:
+                if ends_break and not self._is_down:
+                    return None
                 if self._loop is None and self._thread in {None, threading.current_thread()}:
                     return self._open_loop(threaded=threaded)
                 if self._serves_by_itself:
                     return None
-                if self._loop is not None and self._loop.runs_here:
+                if self.workers.runs_here or (self._loop is not None and self._loop.runs_here):
                     msg = "a hook can't start the server again that it has closed: it closes when the hook returns"
                     raise RuntimeError(msg)
-            # What served before, `smtpd.loop` perhaps, has to end first.
-            self.close()
+                thread, served = self._thread, self._loop
+                # What served before, `smtpd.loop` perhaps, has to end first.
+                if served is not None:
+                    self._begin_to_close(is_down=self._is_down)
+                ended = self._ended
+            self._wait_for_end(served, thread, ended)
 
     @property
     def _serves_by_itself(self) -> bool:
@@ -159,8 +171,14 @@ class Service(Sessions):
         self._map.pop(self.socket.fileno(), None)
         if threaded:
             name = f"{type(self).__name__} on {self._bound_address[:2]}"
-            self._thread = threading.Thread(target=loop.run, name=name, daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=loop.run, name=name, daemon=True)
+            try:
+                thread.start()
+            except BaseException:
+                self._closing = True
+                loop.call(lambda: self._detach(loop))
+                raise
+            self._thread = thread
         return loop
 
     def _attach(self, loop: Loop) -> None:
@@ -170,11 +188,13 @@ class Service(Sessions):
         loop.accept_from(self.socket, self._accept)
         self.watch_idleness()
 
-    def _accept(self, connection: Connection) -> SMTPChannel:
-        # As in smtpd, a `handle_accepted` need not return the channel that it makes.
+    def _accept(self, connection: Connection) -> SMTPChannel | None:
+        # As in smtpd, a `handle_accepted` need not return the channel that it makes, and one that makes none has
+        # refused the client.
         made = self.handle_accepted(connection, connection.peer)
-        channel = made or cast("SMTPChannel", connection.protocol)
-        self._channels.add(channel)
+        channel: SMTPChannel | None = made or getattr(connection, "protocol", None)
+        if channel is not None:
+            self._channels.add(channel)
         return channel
 
     # Ending.
@@ -203,6 +223,10 @@ class Service(Sessions):
         with self._changing:
             thread, ended = self._thread, self._ended
             loop = self._begin_to_close(is_down=is_down)
+        self._wait_for_end(loop, thread, ended)
+
+    def _wait_for_end(self, loop: Loop | None, thread: threading.Thread | None, ended: threading.Event) -> None:
+        """Have this loop let go of the server, and wait until it has, and until its thread has ended."""
         if loop is not None and loop.runs_here:
             loop.call_later(0, lambda: self._detach(loop))
             return
@@ -248,6 +272,8 @@ class Service(Sessions):
             loop.call(partial(channel.end, _SHUTTING_DOWN))  # at once; what it raises is kept
         self.workers.shut_down()
         loop.stop_listening(self.socket)
+        for channel in list(self._channels):
+            channel.close()  # that of a client who takes no 421, where the loop serves others as well
         with self._changing:
             if loop.errors is not self.errors:  # the loop of `smtpd.loop` may serve others as well
                 self.errors += loop.errors
@@ -256,6 +282,8 @@ class Service(Sessions):
             ended = self._ended  # the next one begins another
         try:
             self.stopped()
+        except Exception as error:  # noqa: BLE001 - it reaches whoever stops the server
+            self.errors.append(error)
         finally:
             ended.set()
 
@@ -273,8 +301,7 @@ class Service(Sessions):
         try:
             yield
         finally:
-            if self._is_down:
-                self.start()
+            self._begin(threaded=True, ends_break=True)
 
     def _go_down(self) -> None:
         with self._changing:
@@ -285,13 +312,10 @@ class Service(Sessions):
             if not self._serves_by_itself or self._thread is None or in_hook:
                 msg = "down() is for a server that start() or `with` has started, and not for its hooks"
                 raise RuntimeError(msg)
-            holder = hold(self.socket)
-        self._close(is_down=True)
-        with self._changing:
-            if not self.is_closed:
-                self._holder = holder
-            elif holder is not None:  # another thread has stopped it meanwhile
-                holder.close()
+            thread, ended, holder = self._thread, self._ended, hold(self.socket)
+            loop = self._begin_to_close(is_down=True)
+            self._holder = holder
+        self._wait_for_end(loop, thread, ended)
 
     def __enter__(self) -> Self:
         return self.start()

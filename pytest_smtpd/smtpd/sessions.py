@@ -31,6 +31,8 @@ class Sessions:
     clock: Callable[[], float] = staticmethod(time.monotonic)
 
     def __init__(self) -> None:
+        # Held whenever what serves changes, and never while waiting: hooks may call `close`, too.
+        self._changing = threading.RLock()
         self._channels: set[SMTPChannel] = set()
         self._loop: Loop | None = None
         self._idle_timer: Timer | None = None
@@ -58,8 +60,12 @@ class Sessions:
 
     def call(self, call: Callable[[], object]) -> None:
         """Have this called in the thread that serves, and wait for it; at once if none does."""
-        loop = self._loop
-        if loop is None or loop.runs_here:
+        with self._changing:
+            loop = self._loop
+            if loop is None:
+                call()  # and nobody begins to serve meanwhile
+                return
+        if loop.runs_here:
             call()
             return
         done = threading.Event()
@@ -93,11 +99,12 @@ class Sessions:
 
     def _post(self, call: Callable[[], None]) -> None:
         """Have this called in the thread that serves; at once if none does."""
-        loop = self._loop
-        if loop is None:
-            call()
-        else:
-            loop.call(call)
+        with self._changing:
+            loop = self._loop
+            if loop is None:
+                call()
+                return
+        loop.call(call)
 
     # In the thread that serves.
 
@@ -138,11 +145,12 @@ class Sessions:
             return
         self._is_accepting = True
         try:
-            if self._loop is not None:
-                self._loop.accept_waiting()
+            are_all = self._loop is None or self._loop.accept_waiting()
         finally:
             self._is_accepting = False
-        if not self._channels:
+        if self._loop is not None and not are_all:
+            self._loop.call_later(0, self._call_if_idle)
+        elif not self._channels:
             for call in self._idle_calls:
                 call()
 

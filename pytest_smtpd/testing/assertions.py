@@ -135,7 +135,8 @@ class Assertions(Service):
         return within
 
     def _check_thread(self) -> None:
-        if self.loop is not None and self.loop.runs_here:
+        loop = self.loop
+        if loop is not None and loop.runs_here:
             msg = "this is the server's own thread: nothing can arrive while it waits"
             raise RuntimeError(msg)
 

@@ -126,7 +126,8 @@ class Outbox(Messages):
 
     def __init__(self, circumstances: Callable[[], list[str]] = list) -> None:
         super().__init__([], circumstances=circumstances)
-        self._lock = threading.Lock()
+        # Again by the thread that holds it: the garbage collector may come at any time, and end a `capture`.
+        self._lock = threading.RLock()
         self._watchers: list[Callable[[], object]] = []
         #: What is captured just now, by identity: equal lists are not the same.
         self._captured: dict[int, list[Message]] = {}
@@ -144,7 +145,7 @@ class Outbox(Messages):
             return True
 
     def _tell(self, message: Message) -> None:
-        for captured in self._captured.values():
+        for captured in list(self._captured.values()):
             captured.append(message)
         self._wake()
 
@@ -154,7 +155,7 @@ class Outbox(Messages):
             self._wake()
 
     def _wake(self) -> None:
-        for watcher in self._watchers:
+        for watcher in list(self._watchers):
             watcher()
 
     def clear(self, owner: str | None = None) -> None:

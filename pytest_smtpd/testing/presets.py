@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from typing import TYPE_CHECKING, Any
 
 from pytest_smtpd.protocol.grammar import canonical_mailbox
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from .faults import Rule
     from .message import Message
-    from .outbox import Outbox
+    from .outbox import Generation, Outbox
     from .rules import Rules
 
 _TEST_ENDED = Reply(421, "Service not available, the test has ended", "4.3.2")
@@ -145,13 +145,20 @@ class Presets(Service):
 
         check_count("octets", octets, 1)
 
+        held: Counter[str] = Counter()
+        generation: Generation | None = None
+        seen = 0
+
         def exceeds_quota(message: Message) -> bool:
-            recipients = set(map(canonical_mailbox, message.rcpttos))
-            held = dict.fromkeys(recipients, message.size)
-            for other in self.messages:
-                for recipient in recipients & set(map(canonical_mailbox, other.rcpttos)):
-                    held[recipient] += other.size
-            return any(size > octets for size in held.values())
+            nonlocal generation, seen
+            present, new = self.messages.since(generation, seen)
+            if present is not generation:
+                generation, seen = present, 0
+                held.clear()
+            seen += len(new)
+            for other in new:  # each message once, however many there are
+                held.update(dict.fromkeys(map(canonical_mailbox, other.rcpttos), other.size))
+            return any(held[recipient] + message.size > octets for recipient in map(canonical_mailbox, message.rcpttos))
 
         return _refuse(self.on("CONTENT", exceeds_quota), text)
 
@@ -166,8 +173,12 @@ class Presets(Service):
 
         def flap() -> None:
             while not ended.wait(up) and not self.is_closed:
-                with self.down():
-                    ended.wait(down)
+                try:
+                    with self.down():
+                        ended.wait(down)
+                except RuntimeError:
+                    if self.is_down or not self._closing:  # else somebody stops it just now
+                        raise
 
         thread = threading.Thread(target=self._keep_error, args=(flap,), name=f"{type(self).__name__} flapping")
         thread.start()

@@ -110,11 +110,12 @@ class RecordingServer(Access, SMTPServer, Assertions, Deliveries, Presets):
         if options == self._given and options.get("users") is self._given.get("users"):
             return
         configuration = self._configure(options)  # what it raises is for the caller, before anything has changed
-        has_changed = configuration != self._configuration
         context = configuration.context
-        self._given, self._configuration = options, configuration
 
         def apply() -> None:
+            has_changed = configuration != self._configuration
+            # Here, where one thread comes behind the other: what is noted is what is applied.
+            self._given, self._configuration = options, configuration
             self._apply(configuration, context)
             self.watch_idleness()
             if has_changed:

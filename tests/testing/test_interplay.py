@@ -106,13 +106,14 @@ def test_who_stops_a_server_that_goes_down_has_stopped_it(
 ) -> None:
     """Where another thread stops the server while it goes down, it stays closed, and its address is free."""
     with RecordingServer(str(tmp_path / "smtp.sock") if is_local else "127.0.0.1") as server:
-        close = server._close  # noqa: SLF001 - to come in between
+        wait = server._wait_for_end  # noqa: SLF001 - to come in between
 
-        def close_twice(*, is_down: bool) -> None:
-            close(is_down=is_down)
-            close(is_down=False)
+        def stop_as_well(*served: Any) -> None:
+            monkeypatch.undo()
+            wait(*served)
+            server.stop()
 
-        monkeypatch.setattr(server, "_close", close_twice)
+        monkeypatch.setattr(server, "_wait_for_end", stop_as_well)
         with server.down():
             assert server.is_closed
         assert server.is_closed

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_smtpd import RecordingServer
+from pytest_smtpd.testing import presets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -114,6 +115,34 @@ def test_a_quota_may_be_final(server: ClockedServer) -> None:
     server.quota(10, "552 5.2.2 Over quota")
     with pytest.raises(smtplib.SMTPDataError, match="552"):
         send(server)
+
+
+def test_a_quota_looks_at_each_message_once(server: ClockedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a quota costs a message does not grow with what was received before."""
+    read: list[str] = []
+
+    def note(mailbox: str) -> str:
+        read.append(mailbox)
+        return mailbox
+
+    monkeypatch.setattr(presets, "canonical_mailbox", note)
+    server.quota(1000)
+    for _ in range(5):
+        send(server)
+    assert len(read) == 5 + 4  # as the recipient of the message that comes, and of those that were there
+
+
+def test_a_quota_is_of_what_is_there(server: ClockedServer) -> None:
+    """A mailbox that was cleared is empty again."""
+    server.quota(250)
+    send(server)
+    size = server.messages[0].size
+    for _ in range(250 // size - 1):
+        send(server)
+    with pytest.raises(smtplib.SMTPDataError, match="452"):
+        send(server)
+    server.clear()
+    send(server)
 
 
 def test_a_flapping_server_comes_and_goes() -> None:
