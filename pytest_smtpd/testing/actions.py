@@ -213,20 +213,26 @@ class Run:
 # Answers.
 
 
-def answer(stage: str, code: int, text: str, *, raw: bool) -> Action:
+def answer(stage: str, code: object, text: object, *, raw: bool) -> Action:
     """Choose an answer; raises ValueError if no client could make sense of it at this stage."""
+    if not isinstance(code, int) or isinstance(code, bool):
+        msg = f"reply(code, text) takes the code as a number, not {code!r}; reject() and defer() take it in the text"
+        raise TypeError(msg)
+    if not isinstance(text, str):
+        msg = f"reply(code, text) takes a string for the text, not {text!r}"
+        raise TypeError(msg)
     reply = _read_reply(code, text)
     if reply.code < NEGATIVE and not raw:
         _check_code(stage, reply.code)
     return _choose(reply)
 
 
-def reject(stage: str, text: str) -> Action:
+def reject(stage: str, text: object) -> Action:
     """Choose a 5yz."""
     return _choose(_refusal(_REJECTIONS, stage, text, 5))
 
 
-def defer(stage: str, text: str) -> Action:
+def defer(stage: str, text: object) -> Action:
     """Choose a 4yz."""
     return _choose(_refusal(_DEFERRALS, stage, text, 4))
 
@@ -274,8 +280,11 @@ def acceptance(stage: str) -> Reply:
     return Reply(_POSITIVE.get(stage, (250,))[0], _ACCEPTED.get(stage, "OK"))
 
 
-def _refusal(replies: dict[str, Reply], stage: str, text: str, kind: int) -> Reply:
+def _refusal(replies: dict[str, Reply], stage: str, text: object, kind: int) -> Reply:
     usual = replies.get(stage, replies[""])
+    if not isinstance(text, str):
+        msg = f"the text is a string, which may begin with a code, such as '{kind}50 No', not {text!r}"
+        raise TypeError(msg)
     if not text:
         return usual
     match = re.match(_CODE, text)

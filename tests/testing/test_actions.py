@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import smtplib
 import socket
 import threading
@@ -135,6 +136,27 @@ def test_arguments_that_make_no_sense_are_refused(
     """The ValueError says what the action takes; the rule is as it was."""
     rule = server.on("RCPT")
     with pytest.raises(ValueError, match=error):
+        action(rule)
+    assert rule.script == ()
+
+
+@pytest.mark.parametrize(
+    ("action", "error"),
+    [
+        (lambda rule: rule.reply("550 No"), "reply(code, text) takes the code as a number, not '550 No'; reject"),
+        (lambda rule: rule.reply("550", "No"), "not '550'; reject() and defer() take it in the text"),
+        (lambda rule: rule.reply(code=True), "reply(code, text) takes the code as a number, not True"),
+        (lambda rule: rule.reply(550, 5), "reply(code, text) takes a string for the text, not 5"),
+        (lambda rule: rule.reject(550), "a string, which may begin with a code, such as '550 No', not 550"),
+        (lambda rule: rule.defer(450), "a string, which may begin with a code, such as '450 No', not 450"),
+    ],
+)
+def test_arguments_of_a_wrong_type_are_refused(
+    server: RecordingServer, action: Callable[[Rule], Rule], error: str
+) -> None:
+    """The TypeError says what the action takes; the rule is as it was."""
+    rule = server.on("RCPT")
+    with pytest.raises(TypeError, match=re.escape(error)):
         action(rule)
     assert rule.script == ()
 
