@@ -41,6 +41,7 @@ class ServerFactory:
     ) -> RecordingServer:
         """Start a server of this class, RecordingServer or a subclass, with these options."""
         __tracebackhide__ = True
+        _check_class(server_class, args)
         if getattr(server_class, "__init__", None) is RecordingServer.__init__:  # and takes all of its options
             options = {**self._defaults, **options}
         server: RecordingServer = self._stack.enter_context(server_class(*args, **options))
@@ -50,3 +51,13 @@ class ServerFactory:
     def stop(self) -> None:
         """Stop all servers; raises what their hooks have raised."""
         self._stack.close()
+
+
+def _check_class(server_class: object, args: tuple[object, ...]) -> None:
+    __tracebackhide__ = True
+    if not callable(server_class):
+        msg = f"options go by name, not {(server_class, *args)}"
+        raise TypeError(msg)
+    if isinstance(server_class, type) and not issubclass(server_class, RecordingServer):
+        msg = f"make_smtpd_server takes subclasses of RecordingServer, and {server_class.__name__} is none"
+        raise TypeError(msg)

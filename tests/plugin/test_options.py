@@ -355,17 +355,28 @@ def test_a_wrong_marker_is_told_even_if_nothing_is_marked_by_it(pytester: pytest
     run(pytester, tests).assert_outcomes(passed=1, errors=1)
 
 
-def test_wrong_options_of_made_servers(pytester: pytest.Pytester) -> None:
-    """`make_smtpd_server` raises at the line of the test where the wrong option stands."""
-    tests = """
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ("hostnam='x'", "there is no option 'hostnam': did you mean hostname?"),
+        ("'strict'", "options go by name, not ('strict',)"),
+        ("{'strict': True}, 25", "options go by name, not ({'strict': True}, 25)"),
+        ("make_smtpd_server()", "options go by name, not (<RecordingServer on *>,)"),
+        ("smtpd.PureProxy", "make_smtpd_server takes subclasses of RecordingServer, and PureProxy is none"),
+    ],
+    ids=["name", "positional", "dict", "server", "class"],
+)
+def test_wrong_options_of_made_servers(pytester: pytest.Pytester, arguments: str, error: str) -> None:
+    """`make_smtpd_server` raises at the line of the test where the wrong option, or the wrong class, stands."""
+    tests = f"""
+        from pytest_smtpd import smtpd
+
         def test_server(make_smtpd_server):
-            make_smtpd_server(hostnam="x")
+            make_smtpd_server({arguments})
     """
     result = run(pytester, tests)
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(
-        ['>*make_smtpd_server(hostnam="x")', "E *TypeError: there is no option 'hostnam': did you mean hostname?"]
-    )
+    result.stdout.fnmatch_lines([f">*make_smtpd_server({arguments})", f"E *TypeError: {error}"])
 
 
 def test_a_port_in_use(pytester: pytest.Pytester) -> None:
