@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from .message import Message
     from .outbox import Messages, Outbox
 
+#: What is meant by names that are no criteria, where messages are to come, and where they are not.
+_COMING = {"count": "count", "timeout": "timeout", "within": "timeout"}
+_NOT_COMING = {"within": "within", "timeout": "within"}
+
 
 class Assertions(Service):
     """What a test says of a server's messages: a base class of RecordingServer.
@@ -45,7 +49,8 @@ class Assertions(Service):
         Waits up to `timeout` for them to come.
         """
         __tracebackhide__ = True
-        wanted, seconds, chosen = _check_count(count), _check_seconds("timeout", timeout), Criteria(criteria)
+        wanted, seconds = _check_count(count), _check_seconds("timeout", timeout)
+        chosen = Criteria(criteria, _COMING)
         self._wait(wanted, seconds, chosen)
         found = self.messages.matching(chosen)
         if len(found) != wanted:
@@ -56,7 +61,7 @@ class Assertions(Service):
     def assert_not_received(self, within: float = 0, **criteria: Any) -> None:
         """Raise AssertionError when a message meets the criteria, or does so `within` this time from now."""
         __tracebackhide__ = True
-        seconds, unwanted = _check_seconds("within", within), Criteria(criteria)
+        seconds, unwanted = _check_seconds("within", within), Criteria(criteria, _NOT_COMING)
         self._wait(1, seconds, unwanted)
         if found := self.messages.matching(unwanted):
             raise AssertionError(found.explain("no message"))
@@ -72,7 +77,7 @@ class Assertions(Service):
         `timeout` is the server's `wait_timeout` where it is None.
         """
         __tracebackhide__ = True
-        wanted, seconds, chosen = _check_count(count), self._seconds(timeout), Criteria(criteria)
+        wanted, seconds, chosen = _check_count(count), self._seconds(timeout), Criteria(criteria, _COMING)
         found = self._wait(wanted, seconds, chosen)
         if found is None:
             raise AssertionError(self.messages.matching(chosen).explain(_amount(wanted), self._ending(seconds)))
@@ -81,7 +86,7 @@ class Assertions(Service):
     async def wait_for_async(self, count: int = 1, timeout: float | None = None, **criteria: Any) -> list[Message]:  # noqa: ASYNC109 - the same as wait_for's
         """Wait as `wait_for` does, in a task of asyncio or trio, without blocking the event loop."""
         __tracebackhide__ = True
-        wanted, seconds, chosen = _check_count(count), self._seconds(timeout), Criteria(criteria)
+        wanted, seconds, chosen = _check_count(count), self._seconds(timeout), Criteria(criteria, _COMING)
         search, signal = self.messages.search(wanted, chosen), async_signal()
         with self.messages.watched(signal.set):
             found = await wait_until_async(search.look, self._is_over, signal, seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from pytest_smtpd.protocol.grammar import canonical_mailbox
@@ -56,13 +57,13 @@ class Criteria:
     names to values, `attachment` is a file name.
 
     Raises TypeError for a name that is no criterion and for a value of a type that no message can have,
-    ValueError for what is no address.
+    ValueError for what is no address. `keywords` are parameters that may be meant instead, by what people write.
     """
 
-    def __init__(self, criteria: Mapping[str, Any]) -> None:
+    def __init__(self, criteria: Mapping[str, Any], keywords: Mapping[str, str] = MappingProxyType({})) -> None:
         __tracebackhide__ = True
         for name, expected in criteria.items():
-            _check_name(name)
+            _check_name(name, keywords)
             check_expected(name, expected)
         self._criteria = [_Criterion(name, expected) for name, expected in criteria.items()]
 
@@ -92,13 +93,13 @@ class Criteria:
         return [line for criterion in missed for line in criterion.explain(message)]
 
 
-def _check_name(name: str) -> None:
+def _check_name(name: str, keywords: Mapping[str, str]) -> None:
     __tracebackhide__ = True
     if name not in _NAMES:
         import difflib
 
-        close = difflib.get_close_matches(name, _NAMES, n=1)
-        meant = _OTHER_NAMES.get(name) or (close[0] if close else "")
+        close = difflib.get_close_matches(name, {*_NAMES, *keywords}, n=1)
+        meant = _OTHER_NAMES.get(name) or (keywords.get(close[0], close[0]) if close else "")
         hint = f"did you mean {meant}?" if meant else f"there are {', '.join(sorted(_NAMES))}"
         msg = f"{name} is no criterion for messages: {hint}"
         raise TypeError(msg)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pytest_smtpd.protocol.grammar import canonical_mailbox
 
+from .criteria import Criteria
 from .shown import MAX_LISTED, shorten, show
 
 if TYPE_CHECKING:
@@ -40,8 +41,9 @@ class Deliveries:
         """
         __tracebackhide__ = True
         _check(by, expected)
+        chosen = Criteria(criteria, {"by": "by", "expected": "expected"})
         received = self.messages.where()  # as it is now: another thread may clear the outbox
-        messages = received.where(**criteria)
+        messages = received.matching(chosen)
         problems = _find_problems(messages, received, by, expected)
         if problems or not messages:
             name = by if isinstance(by, str) else getattr(by, "__name__", repr(by))

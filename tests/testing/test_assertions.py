@@ -231,6 +231,10 @@ def test_a_server_that_was_not_started_is_waited_for() -> None:
 # Mistakes.
 
 
+#: What is said of a name that is none.
+MEANT = "is no criterion for messages: did you mean"
+
+
 @pytest.mark.parametrize(
     ("wait", "error", "text"),
     [
@@ -252,6 +256,12 @@ def test_a_server_that_was_not_started_is_waited_for() -> None:
         (lambda server: server.assert_nothing_received(-1), ValueError, "within is 0 seconds or more, not -1"),
         (lambda server: server.wait_for(subjekt="Hi"), TypeError, "subjekt is no criterion for messages: did you"),
         (lambda server: server.wait_for_async(subjekt="Hi").send(None), TypeError, "subjekt is no criterion"),
+        (lambda server: server.wait_for(timeot=1), TypeError, f"timeot {MEANT} timeout?"),
+        (lambda server: server.wait_for_async(cout=2).send(None), TypeError, f"cout {MEANT} count?"),
+        (lambda server: server.assert_received(within=1), TypeError, f"within {MEANT} timeout?"),
+        (lambda server: server.assert_not_received(timeout=1), TypeError, f"timeout {MEANT} within?"),
+        (lambda server: server.assert_not_received(withn=1), TypeError, f"withn {MEANT} within?"),
+        (lambda server: server.assert_delivered_exactly_once(expcted=[]), TypeError, f"expcted {MEANT} expected?"),
     ],
 )
 def test_mistakes_are_errors_before_anything_is_waited_for(
