@@ -309,7 +309,7 @@ def smtp_faults(
     `timeout`, whether it gives up on a server that says nothing. A simple client says EHLO, sends content with
     DATA, and says QUIT.
 
-    Raises ValueError for a name that means no fault, or none that such a client meets.
+    Raises ValueError for a name that means no fault, or none that such a client meets, TypeError for what is no name.
     """
     if tls not in {None, "starttls", "implicit"}:
         msg = f'tls is "starttls", "implicit" or None, not {tls!r}'
@@ -324,8 +324,11 @@ def smtp_faults(
     return [fault for fault in met if fault in chosen and fault not in dropped]
 
 
-def _find(name: str, faults: Iterable[Fault]) -> list[Fault]:
+def _find(name: object, faults: Iterable[Fault]) -> list[Fault]:
     """Return the faults that a name, a kind or a stage means."""
+    if not isinstance(name, str):
+        msg = f"names, kinds and stages are strings, one by one: smtp_faults('temporary', 'RCPT'), not {name!r}"
+        raise TypeError(msg)
     if found := [fault for fault in faults if name in {fault.name, fault.kind, fault.stage}]:
         return found
     if elsewhere := [fault.needs for fault in _CATALOGUE if name in {fault.name, fault.kind, fault.stage}]:
@@ -334,7 +337,7 @@ def _find(name: str, faults: Iterable[Fault]) -> list[Fault]:
         msg = f"{name!r} is nothing for this client, unless you say {needs}"
         raise ValueError(msg)
     names = dict.fromkeys(name for fault in _CATALOGUE for name in (fault.kind, fault.stage, fault.name))
-    close = difflib.get_close_matches(str(name), names, n=1)
+    close = [each for each in names if each.lower() == name.lower()] or difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"kinds are {', '.join(KINDS)}"
     msg = f"{name!r} is no fault, no kind and no stage of faults: {hint}"
     raise ValueError(msg)

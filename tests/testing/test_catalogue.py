@@ -248,6 +248,7 @@ def test_what_a_client_does_adds_to_the_default() -> None:
     [
         (["rcpt-45-busy"], {}, "'rcpt-45-busy' is no fault, no kind and no stage of faults: did you mean 'rcpt-450-busy'?"),
         (["tempory"], {}, "did you mean 'temporary'?"),
+        (["rcpt"], {}, "did you mean 'RCPT'?"),
         (["?"], {}, "'?' is no fault, no kind and no stage of faults: kinds are temporary, permanent,"),
         ([], {"without": ["XYZ"]}, "'XYZ' is no fault"),
         (["hang"], {}, "'hang' is nothing for this client, unless you say timeout=True"),
@@ -260,6 +261,14 @@ def test_selection_of_nothing(arguments: list[str], options: dict[str, Any], mes
     """What means no fault, or none that the client meets, is a ValueError that says what to do."""
     with pytest.raises(ValueError, match=re.escape(message)):
         smtp_faults(*arguments, **options)
+
+
+@pytest.mark.parametrize(("arguments", "without"), [([["temporary"]], []), ([], [["temporary"]])])
+def test_names_go_one_by_one(arguments: list[Any], without: list[Any]) -> None:
+    """A list where a name is meant is a TypeError that says how names go."""
+    error = "names, kinds and stages are strings, one by one: smtp_faults('temporary', 'RCPT'), not ['temporary']"
+    with pytest.raises(TypeError, match=re.escape(error)):
+        smtp_faults(*arguments, without=without)
 
 
 def test_without_takes_a_list() -> None:
