@@ -122,10 +122,12 @@ class Access:
         has a certificate to show if the server wants one. `local_hostname` is what the client calls itself;
         `timeout` is for how many seconds it waits for an answer.
 
-        Raises what smtplib raises, and ValueError where smtplib can't speak with such a server.
+        Raises what smtplib raises, ValueError where smtplib can't speak with such a server, and TypeError for a `login`
+        that is none.
         """
         from .client import connect
 
+        _check_login(login)
         starttls = starttls and self._offers("STARTTLS")
         if self.proxy_protocol or (self._is_path and (self.implicit_tls or starttls or not self.settings.lmtp)):
             msg = (
@@ -178,3 +180,11 @@ class Access:
 
     def _offers(self, keyword: str) -> bool:
         return keyword in self.settings.keywords
+
+
+def _check_login(login: object) -> None:
+    match login:
+        case bool() | (str(), str()):
+            return
+    msg = f"login is True, False or (user, password), not {login!r}"
+    raise TypeError(msg)

@@ -168,18 +168,23 @@ def _read_option(name: str, value: Any, kinds: Mapping[str, Kind]) -> Any:
     __tracebackhide__ = True
     kind = kinds.get(name)
     if kind is None:
-        import difflib
-
-        close = difflib.get_close_matches(str(name), kinds, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(kinds))}"
-        msg = f"there is no option {name!r}: {hint}"
-        raise TypeError(msg)
+        raise TypeError(_explain_unknown(name, kinds))
     if value is None and name in _MAY_BE_NONE:
         return None
     if not kind.accepts(value):
         msg = f"{name} is {kind.description}, not {show(value)}"
         raise TypeError(msg)
     return kind.copy(value)
+
+
+def _explain_unknown(name: str, kinds: Mapping[str, Kind]) -> str:
+    import difflib
+
+    if name in ADDRESS_KINDS:
+        return f"{name} can't change, the server stays where it is; make_smtpd_server makes another one"
+    close = difflib.get_close_matches(str(name), kinds, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(kinds))}"
+    return f"there is no option {name!r}: {hint}"
 
 
 # What values options have.

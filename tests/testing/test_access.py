@@ -248,6 +248,15 @@ def test_the_client_can_log_in_as_somebody_else(make: Callable[..., RecordingSer
         assert auth.user == "bob"
 
 
+@pytest.mark.parametrize("login", ["ada", ("ada",), ("ada", 5), None], ids=repr)
+def test_a_login_has_user_and_password(make: Callable[..., RecordingServer], login: Any) -> None:
+    """What is neither True nor False nor a user with a password is a TypeError, and nobody connects."""
+    server = make(users=USERS)
+    with pytest.raises(TypeError, match=r"^login is True, False or \(user, password\), not "):
+        server.smtplib_client(login=login)
+    assert not server.dialogues
+
+
 def test_a_refused_login_raises_and_leaves_nothing_open(make: Callable[..., RecordingServer]) -> None:
     """A wrong password raises smtplib's error, and the connection is closed."""
     server = make(users=USERS)
