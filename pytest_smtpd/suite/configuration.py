@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
@@ -10,10 +11,11 @@ from pytest_smtpd.testing.options import check_options, parse_option
 from pytest_smtpd.testing.recording import RecordingServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
-#: How errors name the marker.
+#: How errors name the marker, and the fixture.
 MARKER = "@pytest.mark.smtpd_server"
+_FIXTURE = "the fixture smtpd_server_options"
 
 
 def fail(where: str, error: object) -> NoReturn:
@@ -36,10 +38,11 @@ def make_server(config: pytest.Config, ini_names: Iterable[str], overridden: Map
 
 def _join_options(config: pytest.Config, ini_names: Iterable[str], overridden: Mapping[str, Any]) -> dict[str, Any]:
     """Join the options of the session's server; the later source wins."""
+    _check_returned(overridden)
     given = {name: config.getoption(f"smtpd_server_{name}") for name in ("host", "port")}
     sources = {
         f"{config.inipath or 'the ini-file'}, or -o: smtpd_server_*": read_ini(config, ini_names),
-        "the fixture smtpd_server_options": overridden,
+        _FIXTURE: overridden,
         "the command line": {name: value for name, value in given.items() if value is not None},
     }
     options: dict[str, Any] = {}
@@ -52,6 +55,12 @@ def _join_options(config: pytest.Config, ini_names: Iterable[str], overridden: M
         except (TypeError, ValueError) as error:
             fail(source, error)
     return options
+
+
+def _check_returned(overridden: object) -> None:
+    if not isinstance(overridden, Mapping):
+        hint = ": is a return missing?" if overridden is None else ""
+        fail(_FIXTURE, f"options are a dict, not {overridden!r}{hint}")
 
 
 def read_ini(config: pytest.Config, names: Iterable[str]) -> dict[str, Any]:

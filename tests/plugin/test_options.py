@@ -253,9 +253,10 @@ def test_the_timeout_of_waiting_holds_for_all_servers(pytester: pytest.Pytester)
         ({"hostnam": "x"}, "there is no option 'hostnam': did you mean hostname?"),
         ({"timeout": "5"}, "timeout is a number of seconds, not '5'"),
         ({"users": "ada"}, "users is a dict of passwords by name, or a function *, not 'ada'"),
-        (None, "'NoneType' object is not a mapping"),
+        (None, "options are a dict, not None: is a return missing?"),
+        (["strict"], "options are a dict, not [[]'strict']"),
     ],
-    ids=["value", "name", "type", "users", "no dict"],
+    ids=["value", "name", "type", "users", "nothing", "no dict"],
 )
 def test_wrong_options_of_the_fixture(pytester: pytest.Pytester, options: object, error: str) -> None:
     """What `smtpd_server_options` returns and is no option is an error of each test that asks for the server."""
