@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 #: Every message meets them.
 _NO_CRITERIA = Criteria({})
 
+#: What a failure says where there are no messages, and before those that there are.
+_RECEIVED = "The server has received no message.", "Messages received"
+_CAPTURED = "No message was captured.", "Messages captured"
+
 #: For how many messages a failure shows what differs.
 _NEAREST = 3
 
@@ -29,6 +33,7 @@ class Messages(Sequence["Message"]):
         criteria: Criteria = _NO_CRITERIA,
         received: Messages | None = None,
         circumstances: Callable[[], list[str]] = list,
+        titles: tuple[str, str] = _RECEIVED,
     ) -> None:
         self._messages = messages
         self._criteria = criteria
@@ -36,6 +41,7 @@ class Messages(Sequence["Message"]):
         self._received = self if received is None else received
         #: Tells what else has happened, for those who look for a message that is not there.
         self._circumstances = circumstances
+        self._titles = titles
 
     @overload
     def __getitem__(self, index: int) -> Message: ...
@@ -70,7 +76,7 @@ class Messages(Sequence["Message"]):
         present = list(self._messages)
         received = Messages(present) if self._received is self else self._received
         matching = [message for message in present if chosen.match(message)]
-        return Messages(matching, self._criteria.joined(chosen), received, self._circumstances)
+        return Messages(matching, self._criteria.joined(chosen), received, self._circumstances, self._titles)
 
     def one(self) -> Message:
         """Return the only message; raises AssertionError, with a summary, when there are more or fewer."""
@@ -99,7 +105,7 @@ class Messages(Sequence["Message"]):
     @property
     def summary(self) -> str:
         """The messages, a line each."""
-        return "\n".join(_listing(list(self), _NO_CRITERIA))
+        return "\n".join(_listing(list(self), _NO_CRITERIA, self._titles))
 
     def explain(self, expected: str, ending: str = "") -> str:
         """Say what was expected, what came, for the nearest messages what differs, and what else has happened.
@@ -108,7 +114,8 @@ class Messages(Sequence["Message"]):
         """
         that = f" with {self._criteria}" if self._criteria else ""
         found = f"expected {expected}{that}, found {len(self) or 'none'}{ending}"
-        return "\n".join([found, *_listing(list(self._received), self._criteria), *self._circumstances()])
+        listing = _listing(list(self._received), self._criteria, self._titles)
+        return "\n".join([found, *listing, *self._circumstances()])
 
 
 class Generation:
@@ -185,7 +192,7 @@ class Outbox(Messages):
         with self._lock:
             self._captured[id(captured)] = captured
         try:
-            yield Messages(captured, circumstances=self._circumstances)
+            yield Messages(captured, circumstances=self._circumstances, titles=_CAPTURED)
         finally:
             with self._lock:
                 del self._captured[id(captured)]
@@ -222,14 +229,15 @@ class Search:
         return self._found[: self._count] if len(self._found) >= self._count else None
 
 
-def _listing(received: list[Message], criteria: Criteria) -> list[str]:
+def _listing(received: list[Message], criteria: Criteria, titles: tuple[str, str]) -> list[str]:
     """List messages, the first ones and the nearest, these with what differs."""
+    none, some = titles
     if not received:
-        return ["The server has received no message."]
+        return [none]
     missed = [criteria.count_missed(message) for message in received]
     near = sorted((count, index) for index, count in enumerate(missed) if count)[:_NEAREST]
     nearest = {index for _, index in near}
-    lines = [f"Messages received: {len(received)}"]
+    lines = [f"{some}: {len(received)}"]
     listed = sorted({*range(len(received))[:MAX_LISTED], *nearest})
     for index in listed:
         matches = "  (matches)" if any(missed) and not missed[index] else ""

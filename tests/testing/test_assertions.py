@@ -501,9 +501,19 @@ def test_capture_has_what_comes_inside_a_block(server: RecordingServer) -> None:
     assert subjects(list(server.messages)) == ["two", "three", "after"]
 
 
+def test_a_failure_tells_that_nothing_was_captured(server: RecordingServer) -> None:
+    """Where the block has none, the failure does not say that the server has none, either."""
+    send(server, "before")
+    with server.capture() as messages:
+        pass
+    for captured in (messages, messages.where(subject="Hello")):
+        with pytest.raises(AssertionError, match=r"found none\nNo message was captured\."):
+            captured.one()
+
+
 def test_a_failure_tells_what_was_captured(server: RecordingServer) -> None:
     """A failure lists the messages of the block, and nothing is collected after an exception in it."""
-    with pytest.raises(AssertionError, match=r"found none\nMessages received: 1\n  \[0\] .*'one'\n"):  # noqa: PT012,SIM117
+    with pytest.raises(AssertionError, match=r"found none\nMessages captured: 1\n  \[0\] .*'one'\n"):  # noqa: PT012,SIM117
         with server.capture() as messages:
             send(server, "one")
             messages.where(subject="two").one()
