@@ -242,6 +242,15 @@ def test_inline_images_are_no_attachments() -> None:
     assert message.html.strip() == "<img src='cid:logo'>"
 
 
+@pytest.mark.parametrize(("options", "names"), [({}, ["logo.png"]), ({"disposition": "inline"}, [])], ids=str)
+def test_what_is_marked_as_attachment_is_one(options: dict[str, Any], names: list[str]) -> None:
+    """An image with a file name, which Python marks so where nothing else is said, is an attachment, though HTML shows it."""
+    content = EmailMessage(policy=email.policy.SMTP)
+    content.set_content("<img src='cid:logo'>", subtype="html")
+    content.add_related(b"PNG", "image", "png", cid="<logo>", filename="logo.png", **options)
+    assert [attachment.name for attachment in make_message(bytes(content)).attachments] == names
+
+
 @pytest.mark.parametrize(
     ("header", "subject"),
     [
