@@ -59,9 +59,18 @@ class Assertions(Service):
         return found[0] if count is None else list(found)
 
     def assert_not_received(self, within: float = 0, **criteria: Any) -> None:
-        """Raise AssertionError when a message meets the criteria, or does so `within` this time from now."""
+        """Raise AssertionError when a message meets the criteria, or does so `within` this time from now.
+
+        Raises RuntimeError where it would block an event loop: there `await asyncio.sleep(…)`, and assert then.
+        """
         __tracebackhide__ = True
         seconds, unwanted = _check_seconds("within", within), Criteria(criteria, _NOT_COMING)
+        if seconds and blocks_event_loop():  # of what that is to send, nothing could come
+            msg = (
+                f"within={within} would block the event loop of this thread, so that it sends nothing: "
+                "await asyncio.sleep(…) or trio.sleep(…) instead, and then assert it without `within`"
+            )
+            raise RuntimeError(msg)
         self._wait(1, seconds, unwanted)
         if found := self.messages.matching(unwanted):
             raise AssertionError(found.explain("no message"))

@@ -75,10 +75,11 @@ def async_signal() -> Signal:
 
 
 def blocks_event_loop() -> bool:
-    """Whether this thread has an event loop, which does nothing while the thread waits."""
+    """Whether this is a task of an event loop, which does nothing while the task's thread waits."""
     asyncio = sys.modules.get("asyncio")
     try:
-        return _is_trio_task() or (asyncio is not None and asyncio.get_running_loop() is not None)
+        # Not any code in a thread whose loop runs: Playwright's has tests run in one that can't await.
+        return _is_trio_task() or (asyncio is not None and asyncio.current_task() is not None)
     except RuntimeError:
         return False
 

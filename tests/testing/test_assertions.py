@@ -382,6 +382,17 @@ async def test_who_blocks_the_event_loop_is_told(server: RecordingServer) -> Non
         server.wait_for(timeout=0.01)
 
 
+@pytest.mark.anyio
+async def test_a_task_cannot_wait_for_silence(server: RecordingServer) -> None:
+    """A task that waits for what must not come would keep its event loop from sending it: that is an error."""
+    wanted = r"^within=0\.01 would block the event loop .* await asyncio\.sleep\(…\) or trio\.sleep\(…\) instead"
+    for silence in (server.assert_not_received, server.assert_nothing_received):
+        with pytest.raises(RuntimeError, match=wanted):
+            silence(within=0.01)
+        silence()
+    await anyio.to_thread.run_sync(server.assert_nothing_received, 0.01)
+
+
 def test_a_message_may_come_after_the_event_loop(server: RecordingServer) -> None:
     """A message that comes when the event loop is closed, but the task was never ended, does not harm the server."""
     loop = asyncio.new_event_loop()

@@ -157,8 +157,8 @@ def test_outside_of_an_event_loop_there_is_no_signal() -> None:
         async_signal()
 
 
-def test_an_event_loop_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever blocks a thread that has an event loop can be told so, also where neither library is imported."""
+def test_an_event_loop_is_noticed() -> None:
+    """A task that blocks the thread of its event loop can be told so."""
 
     async def look() -> bool:
         return blocks_event_loop()
@@ -166,6 +166,17 @@ def test_an_event_loop_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asyncio.run(look())
     assert trio.run(look)
     assert not blocks_event_loop()
+
+
+def test_who_is_no_task_blocks_no_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outside of tasks nobody is told to await, be it in a thread whose loop runs, or without either library."""
+    found: list[bool] = []
+    loop = asyncio.new_event_loop()
+    loop.call_soon(lambda: found.append(blocks_event_loop()))
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.close()
+    assert found == [False]
     monkeypatch.delitem(sys.modules, "trio")
     monkeypatch.delitem(sys.modules, "asyncio")
     assert not blocks_event_loop()
