@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: The session's server, since it was started.
 _SERVER = pytest.StashKey["RecordingServer"]()
+#: Whether it was stopped before the session's end.
+_WAS_STOPPED = pytest.StashKey[bool]()
 #: The test that runs.
 _ITEM = pytest.StashKey[pytest.Item]()
 #: What makes servers for a test.
@@ -128,6 +130,7 @@ def _fixtures_of(config: pytest.Config) -> ModuleType:
         with make_server(config, INI_OPTIONS, smtpd_server_options) as server:
             config.stash[_SERVER] = server
             yield server
+            config.stash[_WAS_STOPPED] = server.loop is None  # by the last test: behind this `with` it is anyway
 
     fixtures = ModuleType(f"{__name__}.fixtures")
     vars(fixtures)["smtpd_server"] = smtpd_server
@@ -193,8 +196,11 @@ def pytest_runtest_call(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
-    """Warn of mail that came for an earlier test; fail the test whose servers' hooks have raised something since."""
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
+    """Warn of mail that came for an earlier test; fail the test whose servers' hooks have raised something since.
+
+    Or that leaves the next one a server that is stopped.
+    """
     try:
         result = yield
     finally:
@@ -206,6 +212,10 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object
         from .suite.checks import raise_errors
 
         raise_errors(servers)
+    if server is not None and (server.loop is None if nextitem else item.config.stash.get(_WAS_STOPPED, False)):
+        from .suite.checks import fail_for_stopped
+
+        fail_for_stopped()
     return result
 
 

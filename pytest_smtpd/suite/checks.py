@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from pytest_smtpd.testing.recording import LateMailWarning, RecordingServer
 
@@ -37,6 +37,12 @@ def check_rules(servers: list[RecordingServer], session_server: RecordingServer 
             except AssertionError as error:
                 place = MARKER if server is session_server else "where this server is made"
                 fail(f"{error}\n{place}", "allow_unused_rules=True lets the test pass")
+
+
+def fail_for_stopped() -> NoReturn:
+    """Fail the test that has left the session's server stopped: what it wants can be had otherwise."""
+    hint = "use smtpd_server.down() for a break, and make_smtpd_server for a server to stop"
+    fail("this test has left smtpd_server stopped", hint)
 
 
 def warn_of_late_mail(item: pytest.Item, server: RecordingServer) -> None:

@@ -78,7 +78,11 @@ def read_ini(config: pytest.Config, names: Iterable[str]) -> dict[str, Any]:
 
 
 def reset_for(item: pytest.Item, server: RecordingServer) -> None:
-    """Have a server as new for this test, with the options of its markers."""
+    """Have a server as new for this test, with the options of its markers; an earlier one may have stopped it."""
+    try:
+        server.start()
+    except OSError as error:
+        fail(f"smtpd_server can't listen again on {server.host}:{server.port}", error)
     try:
         server.reset(item.nodeid, **_marked_options(item))
     except (TypeError, ValueError) as error:

@@ -110,6 +110,87 @@ def test_an_override_that_wraps_smtpd_server_may_send(pytester: pytest.Pytester)
     run(pytester, tests).assert_outcomes(passed=2)
 
 
+#: Ways to leave the session's server stopped.
+STOPS = {
+    "with": "with smtpd_server: send(smtpd_server)",
+    "stop": "smtpd_server.stop()",
+    "down": "breaks.enter_context(smtpd_server.down())",
+    "fixture": "request.getfixturevalue('stopping')",
+}
+
+
+@pytest.mark.parametrize(
+    ("way", "arguments"), [*((way, ()) for way in STOPS), ("with", ("-n", "1")), ("with", ("-x",))]
+)
+def test_who_leaves_the_server_stopped_is_told(pytester: pytest.Pytester, way: str, arguments: tuple[str, ...]) -> None:
+    """A test that stops the session's server, or whose fixture does, has an error; the next one finds it as new."""
+    tests = f"""
+        breaks = contextlib.ExitStack()
+
+        @pytest.fixture
+        def stopping(smtpd_server):
+            with smtpd_server:
+                yield
+
+        def test_stops(request, smtpd_server):
+            {STOPS[way]}
+
+        def test_next(smtpd_server):
+            assert not smtpd_server.dialogues
+            send(smtpd_server)
+            assert subjects(smtpd_server) == ["Hello"]
+
+        def test_last(request, smtpd_server):
+            {STOPS[way]}
+    """
+    result = run(pytester, tests, "-W", "error", *arguments)
+    errors = 1 if "-x" in arguments else 2
+    result.assert_outcomes(passed=2 * errors - 1, errors=errors)
+    said = (
+        "this test has left smtpd_server stopped: "
+        "use smtpd_server.down() for a break, and make_smtpd_server for a server to stop"
+    )
+    assert result.stdout.lines.count(said) == errors
+    result.stdout.fnmatch_lines("*ERROR at teardown of test_stops*")
+
+
+def test_a_server_may_be_stopped_and_started_again(pytester: pytest.Pytester) -> None:
+    """A test that stops the session's server may do so if it starts it again, on the same port."""
+    tests = """
+        @pytest.mark.parametrize("number", range(2))
+        def test_stops(smtpd_server, number):
+            smtpd_server.stop()
+            with pytest.raises(ConnectionRefusedError):
+                send(smtpd_server)
+            smtpd_server.start()
+            send(smtpd_server)
+            assert subjects(smtpd_server) == ["Hello"]
+    """
+    run(pytester, tests).assert_outcomes(passed=2)
+
+
+def test_a_port_that_is_taken_meanwhile_is_told(pytester: pytest.Pytester) -> None:
+    """Where the session's server cannot be started again, the tests that should find it running say why it is not."""
+    tests = """
+        @pytest.fixture(scope="module")
+        def taken():
+            with contextlib.ExitStack() as taken:
+                yield taken
+
+        def test_stops(smtpd_server, taken):
+            smtpd_server.stop()
+            taken.enter_context(socket.create_server(smtpd_server.address))
+
+        def test_cannot_have_it(smtpd_server):
+            pass
+    """
+    result = run(pytester, tests)
+    result.assert_outcomes(passed=1, errors=3)
+    result.stdout.fnmatch_lines(
+        ["*ERROR at setup of test_cannot_have_it *", "smtpd_server can't listen again on 127.0.0.1:*: *in use*"]
+    )
+
+
 # Late mail.
 
 
