@@ -45,9 +45,14 @@ class RecordingChannel(SMTPChannel):
     @property
     def dialogue(self) -> Dialogue:
         """What is said on this connection, since it was made or since the server was cleared."""
-        if self._dialogue_generation is not self.smtp_server.messages.generation:
+        if self.is_silent:
             self._begin_dialogue()
         return self._dialogue
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing was said on this connection yet, not even a greeting, or not since the server was cleared."""
+        return self._dialogue_generation is not self.smtp_server.messages.generation
 
     def _begin_dialogue(self) -> None:
         self._dialogue = Dialogue(self.peer, self.idle_since, enhanced=self.session.enhanced)

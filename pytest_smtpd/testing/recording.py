@@ -221,14 +221,17 @@ class RecordingServer(Access, SMTPServer, Assertions, Deliveries, Presets):
 
     def _circumstances(self) -> list[str]:
         """Say what happened beside the messages, for a test that misses one."""
-        from .explanation import Incidents, Section
+        from .explanation import Incidents, Section, format_peer
 
         dialogues = self.dialogues
+        channels = [channel for channel in list(self._channels) if isinstance(channel, RecordingChannel)]
+        silent = [format_peer(channel.peer) for channel in channels if channel.is_silent]
         stopped = "" if self.loop else " The server is down." if self.is_down else " The server is not running."
         return [
             *Section("Exceptions in the server", map(repr, self.errors)).lines,
-            *([] if dialogues else [f"No client has connected to {self.public_url}.{stopped}"]),
+            *([] if dialogues or silent else [f"No client has connected to {self.public_url}.{stopped}"]),
             *Incidents(dialogues).lines,
+            *Section("Clients connected that have said nothing", silent).lines,
             *Section("Rules", [rule.summary for rule in self.rules]).lines,
         ]
 

@@ -7,6 +7,7 @@ import re
 import smtplib
 import socket
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pytest
 from support import RawClient
@@ -323,6 +324,37 @@ def test_many_sessions_are_counted() -> None:
     assert report[22:25] == ["  … and 2480 more", "(20 earlier dialogues are left out)", report[24]]
     assert sum(line.startswith("Dialogue with ") for line in report) == 5
     assert len(report) == 24 + 5 * (1 + 1 + 60)
+
+
+@pytest.mark.parametrize("option", [{"tls": "implicit"}, {"proxy_protocol": True}], ids=["TLS", "PROXY"])
+def test_who_has_not_begun_has_connected(option: dict[str, Any]) -> None:
+    """A client that waits for a greeting, instead of beginning with TLS or the proxy's header, is told of."""
+    with RecordingServer(**option) as server, RawClient(server.address) as client:
+        with pytest.raises(AssertionError):  # it is noticed by then
+            server.wait_until_idle(0.01)
+        host, port = client.socket.getsockname()
+        told = f"Clients connected that have said nothing: 1\n  {host}:{port}"
+        with pytest.raises(AssertionError) as caught:
+            server.assert_received(subject="Welcome")
+        assert str(caught.value) == NOTHING + told
+        assert server.report().endswith(told)
+
+
+def test_who_was_there_before_has_connected() -> None:
+    """A client of an earlier test that is connected still, and says nothing, is told of, and so are those who came since."""
+    with RecordingServer() as server, RawClient(server.address) as client:
+        client.read_reply()
+        server.clear()
+        greet(server)
+        host, port = client.socket.getsockname()
+        with pytest.raises(AssertionError) as caught:
+            server.assert_received()
+    assert str(caught.value).splitlines()[2:] == [
+        "Sessions without a message: 1",
+        mock.ANY,
+        "Clients connected that have said nothing: 1",
+        f"  {host}:{port}",
+    ]
 
 
 def test_exceptions_are_short() -> None:
