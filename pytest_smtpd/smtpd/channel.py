@@ -14,7 +14,7 @@ from pytest_smtpd.protocol.state import DATA_SIZE_DEFAULT, State
 from .answers import UsualAnswers
 from .attributes import ClassicAttributes
 from .debug import DEVNULL, package, trace
-from .overrides import NEVER_CALLED_OF_CHANNELS, ChannelType, refuse_overrides
+from .overrides import NEVER_CALLED_OF_CHANNELS, ChannelType, refuse_overrides, refuse_result
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +44,7 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
 
     # See ChannelType.
     _has_overrides: ClassVar[bool]
-    _answering: ClassVar[dict[str, Callable[[Any, str | None], None]]]
+    _answering: ClassVar[dict[str, Callable[[Any, str | None], object]]]
     _sees_replies: ClassVar[bool]
     _sees_lines: ClassVar[bool]
 
@@ -269,7 +269,7 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
         if self._sees_lines and not isinstance(event, Connect):
             return self._call(self._answer_line, event)
         if isinstance(event, Command) and (method := self._answering.get(event.verb)):
-            return self._call(method, self, event.argument or None)
+            return self._call(self._answer_by, method, event)
         reply = self._answer_as_usual(event)
         return self._call(self._push_lines, reply) if self._sees_replies and reply else reply
 
@@ -328,9 +328,13 @@ class SMTPChannel(ClassicAttributes, UsualAnswers, metaclass=ChannelType):
         if self._own_state is not None:
             self.push("451 Internal confusion")
         elif isinstance(event, Command) and (method := self._answering.get(event.verb)):
-            method(self, event.argument or None)
+            self._answer_by(method, event)
         elif event is not None and (reply := self._answer_as_usual(event)):
             self._push_lines(reply)
+
+    def _answer_by(self, method: Callable[[Any, str | None], object], event: Command) -> None:
+        """Have a subclass's method answer a command."""
+        refuse_result(event.verb, method(self, event.argument or None), self._pushed)
 
     def _push_lines(self, reply: Reply) -> None:
         for line in self.session.format(reply).splitlines():

@@ -32,6 +32,13 @@ def refuse_overrides(cls: type, never_called: Mapping[str, str]) -> None:
             raise TypeError(msg)
 
 
+def refuse_result(verb: str, result: object, pushed: list[str] | None) -> None:
+    """Raise TypeError for what a method has returned that has pushed nothing: the client would wait for ever."""
+    if result is not None and pushed == []:
+        msg = f'smtp_{verb} pushes its reply, such as self.push("550 No"), and returns None, not {result!r}'
+        raise TypeError(msg)
+
+
 class ChannelType(type):
     """The type of channel classes, which know what they override.
 
@@ -42,7 +49,7 @@ class ChannelType(type):
     #: Whether a subclass overrides anything that answers.
     _has_overrides: bool
     #: The methods of subclasses that answer verbs, by verb.
-    _answering: dict[str, Callable[[Any, str | None], None]]
+    _answering: dict[str, Callable[[Any, str | None], object]]
     #: Whether a subclass has a `push` through which all replies go, and a `found_terminator` for all lines.
     _sees_replies: bool
     _sees_lines: bool

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import re
 import smtplib
 import threading
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -447,6 +448,42 @@ def test_what_an_override_raises_reaches_whoever_stops_the_server(
         assert client.ask(command) == LOCAL_ERROR
         assert client.ask("HELO x") == "250 localhost"
     with pytest.raises(error, match=match):
+        server.stop()
+
+
+class Returning(smtpd.SMTPChannel):
+    """Returns what it should push."""
+
+    def smtp_NOOP(self, arg: str | None) -> str:  # type: ignore[override]
+        """Push nothing."""
+        return arg or ""
+
+    def smtp_HELP(self, arg: str | None) -> bool:  # type: ignore[override]
+        """Push, and return something that nobody needs, as smtpd allowed it."""
+        self.push(f"214 {arg}")
+        return True
+
+
+class ReturningToReader(Returning):
+    """Sees all lines, too."""
+
+    def found_terminator(self) -> None:
+        """Leave them to smtpd."""
+        super().found_terminator()
+
+
+@pytest.mark.parametrize("channel_class", [Returning, ReturningToReader])
+@pytest.mark.parametrize("reply", ["550 no", ""])
+def test_a_reply_that_is_returned_is_an_error(channel_class: type[Returning], reply: str) -> None:
+    """An override that returns its reply instead of pushing it does not let the client wait: that is a TypeError."""
+    server = Server(channel_class).start()
+    with RawClient(server.address) as client:
+        client.read_reply()
+        assert client.ask("HELP me") == "214 me"
+        assert client.ask(f"NOOP {reply}") == LOCAL_ERROR
+        assert client.ask("HELO x") == "250 localhost"
+    told = f'smtp_NOOP pushes its reply, such as self.push("550 No"), and returns None, not {reply!r}'
+    with pytest.raises(TypeError, match=re.escape(told)):
         server.stop()
 
 
