@@ -62,12 +62,9 @@ class Sessions:
         """Have this called in the thread that serves, and wait for it; at once if none does."""
         with self._changing:
             loop = self._loop
-            if loop is None:
+            if loop is None or loop.runs_here:
                 call()  # and nobody begins to serve meanwhile
                 return
-        if loop.runs_here:
-            call()
-            return
         done = threading.Event()
 
         def call_and_tell() -> None:

@@ -486,6 +486,18 @@ def test_nobody_begins_to_serve_amid_a_call() -> None:
     server.stop()
 
 
+def test_a_hook_may_change_options() -> None:
+    """A hook of the server's own thread changes options at once."""
+
+    class Changing(RecordingServer):
+        def process_message(self, *_arguments: Any, **_keywords: Any) -> str:
+            with self.options(hostname="mx.example.org"):
+                return f"550 {self.settings.hostname}"
+
+    with Changing() as server, pytest.raises(smtplib.SMTPDataError, match=r"mx\.example\.org"):
+        send(server)
+
+
 def test_options_are_what_was_noted_of_them() -> None:
     """Threads that change the options at the same time leave no others than those that are noted."""
     visited = Visited()
