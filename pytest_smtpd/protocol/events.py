@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 #: How many octets of a line that is none a dialogue shows.
 MAX_QUOTED = 512
 
+#: How a TLS handshake begins (RFC 8446 5.1).
+_TLS_HANDSHAKE = b"\x16\x03"
+
 #: How many lines are remembered as they were read: clients under test send the same few over and over.
 REMEMBERED = 128
 
@@ -125,6 +128,8 @@ class BadLine(Event):
 
     @property
     def said(self) -> str:
+        if self._line.startswith(_TLS_HANDSHAKE):
+            return "(a TLS handshake: this client needs a server with tls='implicit')"
         return ascii(self._line.decode("ascii", "backslashreplace"))[1:-1]
 
     def examine(self, state: State) -> Reply:  # noqa: ARG002

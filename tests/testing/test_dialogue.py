@@ -120,6 +120,7 @@ def test_replies_stand_there_as_they_were_sent(start: Callable[..., RecordingSer
         (b"NOOP \a\r\n", "NOOP \\x07"),
         (b"\r\n", ""),
         ("NOOP Grüße\r\n".encode(), "NOOP Grüße"),
+        (b"\x16\x03\x01\x02\x00\n", "(a TLS handshake: this client needs a server with tls='implicit')"),
     ],
     ids=str,
 )
