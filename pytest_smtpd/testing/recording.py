@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 _OPTIONS_CHANGED = Reply(421, "Service not available, its options have changed", "4.3.2")
 
 
+def _go_on() -> None:
+    """Let sessions go on that were begun with other options."""
+
+
 class LateMailWarning(UserWarning):
     """Mail came that an earlier test has begun to send; it is in no mailbox."""
 
@@ -73,6 +77,9 @@ class RecordingServer(Access, SMTPServer, Assertions, Deliveries, Presets):
         self.rules = Rules(self.call)
         check_address(host, port)
         self._initial: Mapping[str, Any] = read_options(options)
+        # Those of the present owner, and those of blocks that have not ended, the innermost last.
+        self._own: Mapping[str, Any] = {}
+        self._blocks: list[Mapping[str, Any]] = []
         self._given: Mapping[str, Any] = self._initial
         self._configuration = self._configure(self._given)
         self._apply(self._configuration, self._configuration.context)
@@ -103,9 +110,12 @@ class RecordingServer(Access, SMTPServer, Assertions, Deliveries, Presets):
         self.ssl_context = context
         self.implicit_tls = configuration.tls == "implicit"
 
-    def _use(self, options: Mapping[str, Any], end: Callable[[], None] = lambda: None) -> None:
+    def _use(self, own: Mapping[str, Any], blocks: list[Mapping[str, Any]], end: Callable[[], None]) -> None:
         """Change the options, all at once, for the connections that are made from now on; `end` the others."""
         __tracebackhide__ = True
+        options: dict[str, Any] = {}
+        for source in (self._initial, own, *blocks):
+            options |= source
         # Users may come and go in their dict: one that is equal now is another one nevertheless.
         if options == self._given and options.get("users") is self._given.get("users"):
             return
@@ -137,22 +147,26 @@ class RecordingServer(Access, SMTPServer, Assertions, Deliveries, Presets):
         Raises TypeError and ValueError as the constructor does.
         """
         __tracebackhide__ = True
-        before = self._given
-        self._use({**before, **read_options(options)})
+        block = read_options(options)
+        self._use(self._own, [*self._blocks, block], _go_on)
+        self._blocks.append(block)
         try:
             yield
         finally:
-            self._use(before)
+            self._blocks.remove(block)
+            self._use(self._own, self._blocks, _go_on)
 
     def reset(self, owner: str = "", **options: Unpack[Options]) -> None:
-        """Be as new, for this owner, with the options of the constructor and these.
+        """Be as new, for this owner, with the options of the constructor, these, and those of blocks that go on.
 
         Where that changes options, sessions that are open are ended with 421: they would go on with others.
         Raises TypeError and ValueError as the constructor does.
         """
         self.end_rules()
         try:
-            self._use({**self._initial, **read_options(options)}, partial(self.end_sessions, _OPTIONS_CHANGED))
+            own = read_options(options)
+            self._use(own, self._blocks, partial(self.end_sessions, _OPTIONS_CHANGED))
+            self._own = own
         finally:
             self.clear(owner)  # last: what is said to sessions that end is none of this owner's
 

@@ -73,6 +73,29 @@ def test_the_marker_holds_for_one_test(pytester: pytest.Pytester) -> None:
     run(pytester, tests).assert_outcomes(passed=4)
 
 
+def test_a_block_around_several_tests_holds_for_all(pytester: pytest.Pytester) -> None:
+    """Options that a fixture of a class has changed hold for all of its tests, and for none behind it."""
+    tests = """
+        @pytest.fixture(scope="class")
+        def named(smtpd_server):
+            with smtpd_server.options(hostname="class.example"):
+                yield
+
+        @pytest.mark.usefixtures("named")
+        class TestClass:
+            def test_first(self, smtpd_server):
+                assert smtpd_server.settings.hostname == "class.example"
+
+            @pytest.mark.smtpd_server(max_recipients=3)
+            def test_second(self, smtpd_server):
+                assert (smtpd_server.settings.hostname, smtpd_server.settings.max_recipients) == ("class.example", 3)
+
+        def test_behind(smtpd_server):
+            assert smtpd_server.settings.hostname == "localhost"
+    """
+    run(pytester, tests).assert_outcomes(passed=3)
+
+
 def test_the_nearest_marker_wins(pytester: pytest.Pytester) -> None:
     """Markers of the module, the class and the function add up; of the same option, the nearest one wins."""
     tests = """

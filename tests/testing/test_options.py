@@ -222,6 +222,27 @@ def test_open_sessions_go_on_as_they_began(server: RecordingServer) -> None:
         assert client.ask("NOOP").startswith("250")
 
 
+def test_a_block_outlives_a_reset(server: RecordingServer) -> None:
+    """A server that is reset inside a block has the options of the block still; behind it, those of the reset."""
+    with server.options(hostname="block.example"):
+        server.reset(hostname="reset.example", max_recipients=3)
+        assert (server.settings.hostname, server.settings.max_recipients) == ("block.example", 3)
+    assert (server.settings.hostname, server.settings.max_recipients) == ("reset.example", 3)
+    server.reset()
+    assert server.settings.hostname == "localhost"
+
+
+def test_blocks_may_end_in_any_order(server: RecordingServer) -> None:
+    """Of blocks that overlap, each ends what it has begun."""
+    first, second = server.options(hostname="first.example", strict=True), server.options(hostname="second.example")
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert (server.settings.hostname, server.settings.strict) == ("second.example", False)
+    second.__exit__(None, None, None)
+    assert server.settings.hostname == "localhost"
+
+
 def test_options_of_a_server_that_does_not_run() -> None:
     """Options can be changed before the start and after the end, and hold when it is started then."""
     server = RecordingServer()
