@@ -23,8 +23,11 @@ def listen(address: Address) -> socket.socket:
     """Return a socket that listens on (host, port), port 0 for any free one; IPv4 or IPv6, as the host says.
 
     A host that begins with a slash is the path of a Unix socket, as for smtplib.LMTP. Raises OSError in the
-    caller's thread when it can't be bound.
+    caller's thread when it can't be bound, TypeError and ValueError for what is no address.
     """
+    if not isinstance(address[1], int):  # "127.0.0.1" has a [1], too
+        msg = f"an address is (host, port), not {address!r}"
+        raise TypeError(msg)
     host, port = address[:2]
     if not 0 <= port <= MAX_PORT:
         msg = f"a port is from 0 to {MAX_PORT}, not {port}"

@@ -24,9 +24,16 @@ class GuardedUsers:
     def __call__(self, user: str) -> str | None:
         """Return the user's password, as the function does; raises `Refusal`."""
         try:
-            return self.users(user)
+            return _check_password(self.users(user))
         except Refusal:
             raise
         except BaseException as error:
             self.note(error)
             raise Refusal(_NO_PASSWORDS) from error
+
+
+def _check_password(password: object) -> str | None:
+    if password is None or isinstance(password, str):
+        return password
+    msg = f"users: the function returns a password, which is a string, or None, not {password!r}"
+    raise TypeError(msg)

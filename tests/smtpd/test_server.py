@@ -273,6 +273,13 @@ def test_a_server_keeps_its_port(server: Server) -> None:
     assert len(server.received) == 3
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1", ("127.0.0.1", "25")])
+def test_an_address_is_a_host_and_a_port(address: Any) -> None:
+    """What is no pair of a host and a number is a TypeError that shows it."""
+    with pytest.raises(TypeError, match="an address is \\(host, port\\), not "):
+        Server(address, map={})
+
+
 def test_a_restart_on_a_port_that_someone_else_has_got(server: Server) -> None:
     """`start` raises OSError when the port is taken meanwhile, leaves nothing, and works when it is free again."""
     server.stop()

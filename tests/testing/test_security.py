@@ -329,6 +329,16 @@ def test_a_function_for_users_may_give_the_answer(reply: str, mechanism: str) ->
         assert client.noop()[0] == 250
 
 
+def test_a_password_is_a_string() -> None:
+    """A `users` function that returns something else is answered with 454, and the stop says what it is to return."""
+    users: Any = lambda _name: 3  # noqa: E731
+    server = RecordingServer(users=users, auth_mechanisms=["PLAIN"]).start()
+    with server.smtplib_client() as client, pytest.raises(smtplib.SMTPAuthenticationError, match="454"):
+        client.login("ada", "secret")
+    with pytest.raises(TypeError, match="a password, which is a string, or None, not 3"):
+        server.stop()
+
+
 def test_a_function_for_users_that_fails_reaches_the_test() -> None:
     """An exception in a `users` function is answered with 454, and raised when the server stops."""
     passwords: dict[str, str] = {}
