@@ -79,10 +79,8 @@ def read_ini(config: pytest.Config, names: Iterable[str]) -> dict[str, Any]:
 
 def reset_for(item: pytest.Item, server: RecordingServer) -> None:
     """Have a server as new for this test, with the options of its markers; an earlier one may have stopped it."""
-    try:
-        server.start()
-    except OSError as error:
-        fail(f"smtpd_server can't listen again on {server.host}:{server.port}", error)
+    if server.loop is None:
+        _start_again(server)
     try:
         server.reset(item.nodeid, **_marked_options(item))
     except (TypeError, ValueError) as error:
@@ -98,6 +96,13 @@ def check_marker(item: pytest.Item) -> None:
         fail(MARKER, error)
     except ValueError:
         pass  # they may make sense together with the server's
+
+
+def _start_again(server: RecordingServer) -> None:
+    try:
+        server.start()
+    except OSError as error:
+        fail(f"smtpd_server can't listen again on {server.host}:{server.port}", error)
 
 
 def _marked_options(item: pytest.Item) -> dict[str, Any]:
