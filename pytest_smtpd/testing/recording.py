@@ -36,10 +36,6 @@ if TYPE_CHECKING:
 _OPTIONS_CHANGED = Reply(421, "Service not available, its options have changed", "4.3.2")
 
 
-def _go_on() -> None:
-    """Let sessions go on that were begun with other options."""
-
-
 class LateMailWarning(UserWarning):
     """Mail came that an earlier test has begun to send; it is in no mailbox."""
 
@@ -110,7 +106,9 @@ class RecordingServer(Access, SMTPServer, Assertions, Deliveries, Presets):
         self.ssl_context = context
         self.implicit_tls = configuration.tls == "implicit"
 
-    def _use(self, own: Mapping[str, Any], blocks: list[Mapping[str, Any]], end: Callable[[], None]) -> None:
+    def _use(
+        self, own: Mapping[str, Any], blocks: list[Mapping[str, Any]], end: Callable[[], None] = lambda: None
+    ) -> None:
         """Change the options, all at once, for the connections that are made from now on; `end` the others."""
         __tracebackhide__ = True
         options: dict[str, Any] = {}
@@ -148,13 +146,14 @@ class RecordingServer(Access, SMTPServer, Assertions, Deliveries, Presets):
         """
         __tracebackhide__ = True
         block = read_options(options)
-        self._use(self._own, [*self._blocks, block], _go_on)
+        self._use(self._own, [*self._blocks, block])
         self._blocks.append(block)
         try:
             yield
         finally:
-            self._blocks.remove(block)
-            self._use(self._own, self._blocks, _go_on)
+            # Itself, and not an equal one further out.
+            self._blocks = [other for other in self._blocks if other is not block]
+            self._use(self._own, self._blocks)
 
     def reset(self, owner: str = "", **options: Unpack[Options]) -> None:
         """Be as new, for this owner, with the options of the constructor, these, and those of blocks that go on.
@@ -238,8 +237,7 @@ class RecordingServer(Access, SMTPServer, Assertions, Deliveries, Presets):
         from .explanation import Incidents, Section, format_peer
 
         dialogues = self.dialogues
-        channels = [channel for channel in list(self._channels) if isinstance(channel, RecordingChannel)]
-        silent = [format_peer(channel.peer) for channel in channels if channel.is_silent]
+        silent = [format_peer(channel.peer) for channel in self._recording_channels if channel.is_silent]
         stopped = "" if self.loop else " The server is down." if self.is_down else " The server is not running."
         return [
             *Section("Exceptions in the server", map(repr, self.errors)).lines,

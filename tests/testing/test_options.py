@@ -243,6 +243,14 @@ def test_blocks_may_end_in_any_order(server: RecordingServer) -> None:
     assert server.settings.hostname == "localhost"
 
 
+def test_the_innermost_of_equal_blocks_ends_first(server: RecordingServer) -> None:
+    """A block that ends gives way to the one around it, also where one further out is equal."""
+    with server.options(hostname="a.example"), server.options(hostname="b.example"):
+        with server.options(hostname="a.example"):
+            assert server.settings.hostname == "a.example"
+        assert server.settings.hostname == "b.example"
+
+
 def test_options_of_a_server_that_does_not_run() -> None:
     """Options can be changed before the start and after the end, and hold when it is started then."""
     server = RecordingServer()
