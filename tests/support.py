@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
+import threading
 import tracemalloc
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
@@ -15,7 +17,7 @@ from pytest_smtpd.protocol.session import NEED_DATA, Session
 from pytest_smtpd.protocol.state import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import FrameType
 
     from _typeshed import TraceFunction
@@ -26,6 +28,20 @@ if TYPE_CHECKING:
 #: A session that offers everything, as RecordingServer's do.
 FULL = Settings(extensions=extensions.ALL)
 STRICT = Settings(extensions=extensions.ALL, strict=True)
+
+
+#: Seconds that a thread has to end when it should.
+THREAD_SECONDS = 10.0
+
+
+@contextlib.contextmanager
+def in_thread(function: Callable[[], object]) -> Iterator[threading.Thread]:
+    """Have something done in another thread, which must have ended when the body has."""
+    thread = threading.Thread(target=function, daemon=True)
+    thread.start()
+    yield thread
+    thread.join(THREAD_SECONDS)
+    assert not thread.is_alive()
 
 
 @dataclass(frozen=True)

@@ -126,35 +126,32 @@ class Loop:
 
     def run(self) -> None:
         """Serve until nothing listens any more."""
-        try:
-            with self._serving():
-                while not self._closed:
-                    self._turn(MAX_WAIT)
-        finally:
-            self._make_calls_unless_run()
+        with self._serving():
+            while not self._closed:
+                self._turn(MAX_WAIT)
 
     def run_once(self, timeout: float | None = None) -> None:
         """Wait for something to happen, at most `timeout` seconds (None: for ever), and deal with it."""
-        try:
-            with self._serving():
-                if not self._closed:
-                    self._turn(MAX_WAIT if timeout is None else min(timeout, MAX_WAIT))
-                    self._run_timers()
-        finally:
-            self._make_calls_unless_run()
+        with self._serving():
+            if not self._closed:
+                self._turn(MAX_WAIT if timeout is None else min(timeout, MAX_WAIT))
+                self._run_timers()
 
     @contextlib.contextmanager
     def _serving(self) -> Iterator[None]:
         """Run the loop in this thread, and in no other meanwhile."""
-        with self._running:
-            before, self._runner = self._runner, threading.get_ident()
-            self._poll: Callable[[float], list[tuple[int, int]]] = self._poller.poll
-            if threading.current_thread() is threading.main_thread():
-                self._poll = self._poll_in_main_thread
-            try:
-                yield
-            finally:
-                self._runner = before
+        try:
+            with self._running:
+                before, self._runner = self._runner, threading.get_ident()
+                self._poll: Callable[[float], list[tuple[int, int]]] = self._poller.poll
+                if threading.current_thread() is threading.main_thread():
+                    self._poll = self._poll_in_main_thread
+                try:
+                    yield
+                finally:
+                    self._runner = before
+        finally:
+            self._make_calls_unless_run()
 
     def _turn(self, timeout: float) -> None:
         if self._timers:

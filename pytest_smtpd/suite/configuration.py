@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
-from pytest_smtpd.testing.options import check_options, parse_option
+from pytest_smtpd.testing.options import check_mapping, check_options, parse_option
 from pytest_smtpd.testing.recording import RecordingServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-#: How errors name the marker, and the fixture.
+#: How errors name the marker.
 MARKER = "@pytest.mark.smtpd_server"
-_FIXTURE = "the fixture smtpd_server_options"
 
 
 def fail(where: str, error: object) -> NoReturn:
@@ -38,11 +36,10 @@ def make_server(config: pytest.Config, ini_names: Iterable[str], overridden: Map
 
 def _join_options(config: pytest.Config, ini_names: Iterable[str], overridden: Mapping[str, Any]) -> dict[str, Any]:
     """Join the options of the session's server; the later source wins."""
-    _check_returned(overridden)
     given = {name: config.getoption(f"smtpd_server_{name}") for name in ("host", "port")}
     sources = {
         f"{config.inipath or 'the ini-file'}, or -o: smtpd_server_*": read_ini(config, ini_names),
-        _FIXTURE: overridden,
+        "the fixture smtpd_server_options": overridden,
         "the command line": {name: value for name, value in given.items() if value is not None},
     }
     options: dict[str, Any] = {}
@@ -50,17 +47,11 @@ def _join_options(config: pytest.Config, ini_names: Iterable[str], overridden: M
         if more == {}:
             continue
         try:
-            options = {**options, **more}
+            options = {**options, **check_mapping(more)}
             check_options(options)
         except (TypeError, ValueError) as error:
             fail(source, error)
     return options
-
-
-def _check_returned(overridden: object) -> None:
-    if not isinstance(overridden, Mapping):
-        hint = ": is a return missing?" if overridden is None else ""
-        fail(_FIXTURE, f"options are a dict, not {overridden!r}{hint}")
 
 
 def read_ini(config: pytest.Config, names: Iterable[str]) -> dict[str, Any]:

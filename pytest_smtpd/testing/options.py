@@ -138,13 +138,19 @@ def _make_configuration(given: tuple[tuple[str, Any], ...]) -> Configuration:
     return Configuration(**dict(given))
 
 
+def check_mapping(options: object) -> Mapping[str, Any]:
+    """Return options by name; raises TypeError for what is something else."""
+    if not isinstance(options, Mapping):
+        hint = ": is a return missing?" if options is None else ""
+        msg = f"options are a dict, not {options!r}{hint}"
+        raise TypeError(msg)
+    return options
+
+
 def check_options(options: object) -> None:
     """Raise TypeError or ValueError as `RecordingServer` would; `host` and `port` may be among the options."""
-    if not isinstance(options, Mapping):
-        msg = f"options are a dict, not {options!r}"
-        raise TypeError(msg)
     kinds = KINDS | ADDRESS_KINDS
-    checked = {name: _read_option(name, value, kinds) for name, value in options.items()}
+    checked = {name: _read_option(name, value, kinds) for name, value in check_mapping(options).items()}
     configure({name: value for name, value in checked.items() if name not in ADDRESS_KINDS})
 
 

@@ -208,23 +208,38 @@ class Outbox(Messages):
             return self.generation, self._messages[index if generation is self.generation else 0 :]
 
 
-class Search:
-    """Looks for messages in an outbox as they come, at each message once."""
+class News:
+    """What is new in an outbox each time that somebody looks: each message once."""
 
-    def __init__(self, outbox: Outbox, criteria: Criteria, count: int) -> None:
+    def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
-        self._criteria = criteria
-        self._count = count
         self._generation: Generation | None = None
         self._seen = 0
+
+    def look(self) -> tuple[bool, list[Message]]:
+        """Return whether the outbox was cleared since the last time, and what has come since then or since that."""
+        generation, new = self._outbox.since(self._generation, self._seen)
+        is_cleared = generation is not self._generation
+        if is_cleared:
+            self._generation, self._seen = generation, 0
+        self._seen += len(new)
+        return is_cleared, new
+
+
+class Search:
+    """Looks for messages in an outbox as they come."""
+
+    def __init__(self, outbox: Outbox, criteria: Criteria, count: int) -> None:
+        self._news = News(outbox)
+        self._criteria = criteria
+        self._count = count
         self._found: list[Message] = []
 
     def look(self) -> list[Message] | None:
         """Look at what is new; return the first `count` messages that match, None before there are so many."""
-        generation, new = self._outbox.since(self._generation, self._seen)
-        if generation is not self._generation:
-            self._generation, self._seen, self._found = generation, 0, []
-        self._seen += len(new)
+        is_cleared, new = self._news.look()
+        if is_cleared:
+            self._found = []
         self._found += [message for message in new if self._criteria.match(message)]
         return self._found[: self._count] if len(self._found) >= self._count else None
 

@@ -12,13 +12,14 @@ from pytest_smtpd.protocol.replies import Reply
 from pytest_smtpd.smtpd.service import Service
 
 from .channel import RecordingChannel
+from .outbox import News
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from .faults import Rule
     from .message import Message
-    from .outbox import Generation, Outbox
+    from .outbox import Outbox
     from .rules import Rules
 
 _TEST_ENDED = Reply(421, "Service not available, the test has ended", "4.3.2")
@@ -92,7 +93,8 @@ class Presets(Service):
 
     @property
     def _recording_channels(self) -> list[RecordingChannel]:
-        return [channel for channel in self._channels if isinstance(channel, RecordingChannel)]
+        # Also from other threads, while clients come and go.
+        return [channel for channel in list(self._channels) if isinstance(channel, RecordingChannel)]
 
     # Presets.
 
@@ -145,18 +147,13 @@ class Presets(Service):
 
         check_count("octets", octets, 1)
 
-        held: Counter[str] = Counter()
-        generation: Generation | None = None
-        seen = 0
+        news, held = News(self.messages), Counter[str]()
 
         def exceeds_quota(message: Message) -> bool:
-            nonlocal generation, seen
-            present, new = self.messages.since(generation, seen)
-            if present is not generation:
-                generation, seen = present, 0
+            is_cleared, new = news.look()
+            if is_cleared:
                 held.clear()
-            seen += len(new)
-            for other in new:  # each message once, however many there are
+            for other in new:
                 held.update(dict.fromkeys(map(canonical_mailbox, other.rcpttos), other.size))
             return any(held[recipient] + message.size > octets for recipient in map(canonical_mailbox, message.rcpttos))
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import RawClient
+from support import RawClient, in_thread
 
 import pytest_smtpd
 from pytest_smtpd import RecordingServer, smtpd
@@ -158,16 +158,6 @@ def drain(client: RawClient) -> None:
     """Read to the end of the connection."""
     while client.read_reply():
         pass
-
-
-@contextlib.contextmanager
-def in_thread(function: Callable[[], object]) -> Iterator[threading.Thread]:
-    """Have something done in another thread, which must have ended when the body has."""
-    thread = threading.Thread(target=function, daemon=True)
-    thread.start()
-    yield thread
-    thread.join(DEADLINE)
-    assert not thread.is_alive()
 
 
 # Binding.

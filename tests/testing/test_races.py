@@ -10,27 +10,17 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import RawClient
+from support import RawClient, in_thread
 
 from pytest_smtpd import RecordingServer, smtpd
 from pytest_smtpd.network.loop import ACCEPT_BURST, Loop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 #: Seconds until a test that fails gives up; no other one waits for so long.
 DEADLINE = 10.0
-
-
-@contextlib.contextmanager
-def in_thread(call: Callable[[], object]) -> Iterator[threading.Thread]:
-    """Have something done in another thread, which must have ended when the body has."""
-    thread = threading.Thread(target=call, daemon=True)
-    thread.start()
-    yield thread
-    thread.join(DEADLINE)
-    assert not thread.is_alive()
 
 
 def do_in_thread(call: Callable[[], object]) -> None:
@@ -80,15 +70,8 @@ class Classic(smtpd.SMTPServer):
 
 # What hooks raise.
 
-HOOKS = {
-    "handle_accepted": "a client is accepted",
-    "forget": "a client has gone",
-    "stopped": "the server stops",
-    "process_message": "a message has come",
-}
 
-
-@pytest.mark.parametrize("hook", HOOKS)
+@pytest.mark.parametrize("hook", ["handle_accepted", "forget", "stopped", "process_message"])
 @pytest.mark.parametrize("error", [pytest.fail.Exception, KeyboardInterrupt, SystemExit])
 def test_no_hook_ends_the_thread_that_serves(hook: str, error: type[BaseException]) -> None:
     """Whatever a hook raises, the server goes on serving, and raises it where it is stopped."""
